@@ -1,0 +1,1 @@
+"""What the miner does with a challenge: no HTTP, no engine details."""

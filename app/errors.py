@@ -1,0 +1,152 @@
+"""Every exception the miner raises on purpose.
+
+::
+
+    MinerError
+    ├── SettingsError            the start is refused: a setting is unknown, wrong or contradicts another
+    ├── WalletError              the hotkey can't be used: which file, what is wrong, what to do
+    ├── BackendError             the engine did not do its part
+    │   ├── BackendUnavailable   not reachable, not loaded, or wedged: nobody's request is at fault
+    │   └── BackendRejected      the engine read the request and refused it (a prompt over the context, say)
+    └── Refusal                  a request that gets a status other than 200
+        ├── HandshakeRefused     400, one text for every cause
+        ├── SessionRefused       401, with the public key: shake hands again
+        ├── NotAllowed           403
+        ├── BodyTooSlow          408
+        ├── Replayed             409
+        ├── BodyTooLarge         413
+        ├── EncodingUnsupported  415
+        ├── ContentRefused       422
+        ├── RateLimited          429, with Retry-After
+        └── Unavailable          503, with Retry-After
+
+Only `app.transport` turns a `Refusal` into HTTP; `status` stands here because protocol.md gives it
+with the rule (sections 2 and 3), so that the rule and its answer are read in one place.
+"""
+
+from typing import ClassVar, Final
+
+RETRY_AFTER_SECONDS: Final = 5
+
+
+class MinerError(Exception):
+    """Base of all errors raised on purpose; its text is written for an operator."""
+
+
+class SettingsError(MinerError):
+    """The settings can't work; `problems` holds one clear line for each fault found."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class WalletError(MinerError):
+    """The hotkey can't be read or used."""
+
+
+class BackendError(MinerError):
+    """The engine did not do its part."""
+
+
+class BackendUnavailable(BackendError):
+    """The engine is not reachable, not loaded or wedged."""
+
+
+class BackendRejected(BackendError):
+    """The engine read the request and refused it; the text may be shown to the validator."""
+
+
+class Refusal(MinerError):
+    """A request that is not answered with 200.
+
+    `reason` is a fixed word, fit for a metric's label; `detail` is what the caller reads. Neither ever
+    holds anything of the request's content (threats.md row 18).
+    """
+
+    status: ClassVar[int] = 500
+    reason: str = "refused"
+
+    def __init__(self, detail: str, *, reason: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+        if reason is not None:
+            self.reason = reason
+
+
+class HandshakeRefused(Refusal):
+    """The handshake does not verify or decrypt. Callers see one text whatever the cause (threats.md row 23)."""
+
+    status = 400
+    reason = "handshake"
+    TEXT: ClassVar[str] = "handshake refused: check clock, signature and the miner's public key, then shake hands again"
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(self.TEXT, reason=reason)
+
+
+class SessionRefused(Refusal):
+    """Unknown or expired session, or a token that does not open: the validator shakes hands again (protocol.md 3)."""
+
+    status = 401
+    reason = "session"
+
+
+class NotAllowed(Refusal):
+    """The hotkey, or the source, may not call this."""
+
+    status = 403
+    reason = "not_allowed"
+
+
+class BodyTooSlow(Refusal):
+    """The body did not arrive in time, or at less than the least rate."""
+
+    status = 408
+    reason = "slow_body"
+
+
+class Replayed(Refusal):
+    """The same ciphertext came before."""
+
+    status = 409
+    reason = "replay"
+
+
+class BodyTooLarge(Refusal):
+    """The body is over the route's limit."""
+
+    status = 413
+    reason = "large_body"
+
+
+class EncodingUnsupported(Refusal):
+    """A Content-Encoding other than identity."""
+
+    status = 415
+    reason = "encoding"
+
+
+class ContentRefused(Refusal):
+    """Readable, but not something the miner can answer."""
+
+    status = 422
+    reason = "content"
+
+
+class RateLimited(Refusal):
+    """Over a rate limit; `retry_after` says when to come back, in seconds."""
+
+    status = 429
+    reason = "rate"
+
+
+class Unavailable(Refusal):
+    """Loading, draining, full, or the engine is down; `retry_after` is in seconds."""
+
+    status = 503
+    reason = "unavailable"
+
+    def __init__(self, detail: str, *, reason: str | None = None, retry_after: int = RETRY_AFTER_SECONDS) -> None:
+        super().__init__(detail, reason=reason, retry_after=retry_after)

@@ -1,0 +1,1 @@
+"""Fiber, the wire between validator and miner: handshake, sessions, envelope, replay."""

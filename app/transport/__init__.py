@@ -1,0 +1,1 @@
+"""HTTP: routes, body reading, one error mapping, two listeners."""
