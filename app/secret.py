@@ -16,7 +16,7 @@ class Secret[T: (str, bytes)]:
         self._value = value
 
     def reveal(self) -> T:
-        """The value itself; call it only where it is used, and keep the result in no variable that lives long."""
+        """Hand out the value itself; call it only where it is used, and keep the result in no variable that lives long."""
         return self._value
 
     def __repr__(self) -> str:
@@ -38,8 +38,7 @@ class Secret[T: (str, bytes)]:
         return hash((Secret, self._value))
 
     def __reduce__(self) -> NoReturn:
-        message = "a Secret can't be pickled or copied"
-        raise TypeError(message)
+        raise TypeError("a Secret can't be pickled or copied")
 
 
 def _octets(value: str | bytes) -> bytes:

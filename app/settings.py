@@ -84,7 +84,7 @@ def _defaults(environ: Mapping[str, str], home: Path) -> dict[str, Any]:
 
 
 def _from_file(path: Path, environ: Mapping[str, str], names: set[str], problems: list[str]) -> dict[str, _Given]:
-    """The file's settings; what is wrong in it goes to `problems`."""
+    """Read the file's settings; what is wrong in it goes to `problems`."""
     given: dict[str, _Given] = {}
     seen: dict[str, str | None] = {}
     for line, name, text in _lines(path, problems):
@@ -130,7 +130,7 @@ def _suggestion(name: str, names: set[str]) -> str:
 
 
 def _near_misses(environ: Mapping[str, str], names: set[str]) -> tuple[str, ...]:
-    """The environment is full of other programs' names: only a slip of the pen is worth a word."""
+    """Find slips of the pen; the environment is full of other programs' names."""
     warnings: list[str] = []
     for name in sorted(environ.keys() - names):
         near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.85)

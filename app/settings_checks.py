@@ -21,7 +21,7 @@ def contradictions(settings: Settings, explicit: Collection[str]) -> tuple[str, 
 
 
 def doubts(settings: Settings, explicit: Collection[str]) -> tuple[str, ...]:
-    """What works, but is probably not what the operator wants."""
+    """Name what works, but is probably not what the operator wants."""
     return tuple(_doubts(settings, explicit))
 
 
@@ -85,7 +85,7 @@ def _engine(settings: Settings) -> Iterator[str]:
 
 
 def _engine_url(settings: Settings, name: str, text: str, *, used: bool) -> Iterator[str]:
-    """An engine's address: of the right form always, and a safe one when it is the one used (threats.md row 19)."""
+    """Check an address's form always, and its safety when it is the one used (threats.md row 19)."""
     url = _url(text, {"http", "https"})
     if url is None or url.hostname is None:
         yield f"{name}: is not an engine's address: use http://host:port or https://host:port"
@@ -129,7 +129,7 @@ def _answering(settings: Settings, explicit: Collection[str]) -> Iterator[str]:
 
 
 def _context(settings: Settings) -> tuple[str, int]:
-    """The setting that gives the engine's context, and its tokens; 0 where only the engine knows."""
+    """Name the setting that gives the engine's context, and its tokens; 0 where only the engine knows."""
     match settings.llm_backend:
         case "vllm":
             return "MAX_MODEL_LEN", settings.max_model_len

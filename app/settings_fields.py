@@ -91,10 +91,9 @@ class ValueUnreadableError(ValueError):
 
 
 def parse(spec: Spec, text: str, home: Path) -> object:
-    """The value of `spec` that `text` says. Raises `ValueUnreadableError`, whose text never holds a secret's value."""
+    """Read the value of `spec` that `text` says. Raises `ValueUnreadableError`, whose text never holds a secret's value."""
     if "\0" in text:
-        message = "holds a NUL character: remove it"
-        raise ValueUnreadableError(message)
+        raise ValueUnreadableError("holds a NUL character: remove it")
     try:
         if spec.kind is Path:
             value: object = expand(Path(text), home)
@@ -115,7 +114,7 @@ def expand(path: Path, home: Path) -> Path:
 
 
 def show(value: object) -> str:
-    """A value as `.env` would write it; secrets and a URL's secrets masked."""
+    """Write a value as `.env` would write it; secrets and a URL's secrets masked."""
     match value:
         case None:
             return ""
@@ -150,22 +149,19 @@ def _check_bounds(spec: Spec, text: str, value: float) -> None:
     else:
         need = f"{show(float(high or 0))} or less"
     why = f" ({spec.about.why})" if spec.about.why else ""
-    message = f"{_short(text)} is out of range: use {need}{why}"
-    raise ValueUnreadableError(message)
+    raise ValueUnreadableError(f"{_short(text)} is out of range: use {need}{why}")
 
 
 def _choice(text: str, choices: tuple[str, ...]) -> str:
     for choice in choices:
         if text.lower() == choice.lower():
             return choice
-    message = f"is not one of {', '.join(choices)}"
-    raise ValueError(message)
+    raise ValueError(f"is not one of {', '.join(choices)}")
 
 
 def _whole(text: str) -> int:
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        message = "is not a whole number"
-        raise ValueError(message)
+        raise ValueError("is not a whole number")
     return int(text)
 
 
@@ -175,8 +171,7 @@ def _number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or not text.isascii() or "_" in text:
-        message = "is not a number"
-        raise ValueError(message)
+        raise ValueError("is not a number")
     return value
 
 
@@ -185,19 +180,16 @@ def _switch(text: str) -> bool:
         return True
     if text.lower() in {"false", "0", "no", "off"}:
         return False
-    message = "is neither true nor false"
-    raise ValueError(message)
+    raise ValueError("is neither true nor false")
 
 
 def _rate(text: str) -> RateLimit:
     match = re.fullmatch(r"([0-9]{1,6})\s*/\s*([0-9]{1,6})", text)
     if not match:
-        message = "is not two numbers: write known/unknown requests a minute, as 20/6"
-        raise ValueError(message)
+        raise ValueError("is not two numbers: write known/unknown requests a minute, as 20/6")
     limit = RateLimit(int(match[1]), int(match[2]))
     if not limit.known or not limit.unknown:
-        message = "would refuse everyone: use 1 or more on both sides"
-        raise ValueError(message)
+        raise ValueError("would refuse everyone: use 1 or more on both sides")
     return limit
 
 
@@ -209,16 +201,14 @@ def _network(text: str) -> Network:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
-        message = f"has {_short(text)}, which is no address or CIDR: write as 10.0.0.1 or 10.0.0.0/24"
-        raise ValueError(message) from None
+        raise ValueError(f"has {_short(text)}, which is no address or CIDR: write as 10.0.0.1 or 10.0.0.0/24") from None
 
 
 def _hotkeys(text: str) -> tuple[Hotkey, ...]:
     hotkeys = tuple(_parts(text))
     for hotkey in hotkeys:
         if not is_ss58(hotkey):
-            message = f"has {_short(hotkey)}, which is no ss58 address: copy it whole, 48 characters"
-            raise ValueError(message)
+            raise ValueError(f"has {_short(hotkey)}, which is no ss58 address: copy it whole, 48 characters")
     return hotkeys
 
 
