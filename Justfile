@@ -1,0 +1,64 @@
+# Everything a person or CI does here; `./justw` alone lists it.
+
+set positional-arguments
+
+[private]
+default:
+    @just --list --unsorted
+
+# Set everything up and start the miner
+[group('run')]
+[no-exit-message]
+run *ARGS: _env
+    @exec .venv/bin/loosh-miner serve "$@"
+
+# Ask a running miner as a validator would: challenge "What is a Bittensor subnet?"
+[group('run')]
+[no-exit-message]
+challenge *ARGS: _env
+    @exec .venv/bin/loosh-miner challenge "$@"
+
+# Run the tests; arguments go to pytest
+[group('develop')]
+[no-exit-message]
+test *ARGS: _env-dev
+    @exec .venv/bin/python -m pytest "$@"
+
+# Check format, lint and types
+[group('develop')]
+[no-exit-message]
+check: _env-dev
+    .venv/bin/ruff format --check .
+    .venv/bin/ruff check .
+    .venv/bin/pyright
+
+# Format the code, fix what can be fixed safely
+[group('develop')]
+fmt: _env-dev
+    .venv/bin/ruff check --quiet --fix-only .
+    .venv/bin/ruff format .
+
+# Measure a miner: CPU per challenge, latencies, memory
+[group('develop')]
+[no-exit-message]
+bench *ARGS: _env-dev
+    @exec .venv/bin/python -m tests.bench "$@"
+
+# Make all locks anew; `just lock --upgrade` moves to the latest versions
+[group('maintain')]
+lock *ARGS:
+    @python3 toolchain/make_locks.py "$@"
+
+# Remove what was made here: .venv, .tools, caches (not uv's own cache, which holds the built llama.cpp)
+[group('maintain')]
+clean:
+    rm -rf .venv .tools .pytest_cache .ruff_cache .hypothesis dist build
+    find app tests toolchain -name __pycache__ -prune -exec rm -rf {} +
+
+[private]
+_env:
+    @python3 toolchain/install_env.py
+
+[private]
+_env-dev:
+    @python3 toolchain/install_env.py --dev

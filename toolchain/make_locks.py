@@ -1,0 +1,46 @@
+"""Make every lock anew: with hashes, for all platforms, without the name of any registry.
+
+    make_locks.py [uv pip compile's own options, for instance --upgrade or --upgrade-package granian]
+
+Started by `just lock`, with uv on the PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPILE = (
+    *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
+    *("--no-header", "--no-annotate", "--no-emit-index-url"),
+)
+# What to lock, from which inputs, for which oldest python. The dev lock comes after the runtime's and agrees with it.
+LOCKS = (
+    ("requirements.lock", ("pyproject.toml", "--extra", "embedded", "--python-version", "3.12")),
+    (
+        "requirements-dev.lock",
+        ("pyproject.toml", "--extra", "embedded", "--group", "dev", "--constraints", "requirements.lock")
+        + ("--python-version", "3.12"),
+    ),
+    ("toolchain/build.lock", ("toolchain/build.in", "--python-version", "3.12")),
+    ("toolchain/tools.lock", ("toolchain/tools.in", "--python-version", "3.9")),
+)
+
+
+def main(options: list[str]) -> int:
+    # A registry of the operator's own is used, and stays out of the lock.
+    environment = {name: value for name, value in os.environ.items() if name != "UV_CUSTOM_COMPILE_COMMAND"}
+    for lock, inputs in LOCKS:
+        print(f"locking {lock}", file=sys.stderr, flush=True)
+        command = [*COMPILE, *inputs, "--output-file", lock, *options]
+        done = subprocess.run(command, cwd=ROOT, check=False, env=environment, stdout=subprocess.DEVNULL)
+        if done.returncode:
+            return done.returncode
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
