@@ -1,0 +1,119 @@
+"""How one request picks its next token from the scores."""
+
+import ctypes
+import secrets
+from typing import Final
+
+import llama_cpp
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from app.backends.llama_local.bindings import Model
+from app.errors import BackendRejected
+
+_TOP_K: Final = 40
+"""llama.cpp's own default: keeps small models from picking nonsense out of the long tail, and the sort short."""
+_CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True)
+
+Scores = npt.NDArray[np.float32]
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request asks of its sampler."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    grammar: str | None = None
+    """GBNF that the text must match."""
+
+
+class Sampler:
+    """Greedy without a detour when the temperature is 0; otherwise one of llama.cpp's chains.
+
+    A grammar is asked about the one token picked, and about the whole vocabulary only when it refuses that one: the
+    usual case costs next to nothing.
+    """
+
+    def __init__(self, model: Model, sampling: Sampling) -> None:
+        self._grammar: int | None = None if sampling.grammar is None else _grammar(model, sampling.grammar)
+        self._chain: int | None = None if sampling.temperature <= 0 else _chain(sampling)
+
+    def close(self) -> None:
+        """Free llama.cpp's objects; a second call does nothing."""
+        for handle in (self._chain, self._grammar):
+            if handle is not None:
+                llama_cpp.llama_sampler_free(handle)
+        self._chain = self._grammar = None
+
+    def pick(self, scores: Scores) -> int:
+        """The next token."""
+        token = self._draw(scores)
+        if self._grammar is not None:
+            if not self._allowed(token):
+                token = self._draw(self._allowed_scores(scores))
+            llama_cpp.llama_sampler_accept(self._grammar, token)
+        if self._chain is not None:
+            llama_cpp.llama_sampler_accept(self._chain, token)
+        return token
+
+    def _draw(self, scores: Scores) -> int:
+        if self._chain is None:
+            return int(scores.argmax())
+        candidates = _candidates(scores)
+        array = _native(candidates)
+        llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
+        return int(array.data[array.selected].id)
+
+    def _allowed(self, token: int) -> bool:
+        candidate = np.zeros(1, _CANDIDATE)
+        candidate["id"] = token
+        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(_native(candidate)))
+        return bool(np.isfinite(candidate["logit"][0]))
+
+    def _allowed_scores(self, scores: Scores) -> Scores:
+        candidates = _candidates(scores)
+        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(_native(candidates)))
+        return candidates["logit"]
+
+
+def check_grammar(model: Model, grammar: str) -> None:
+    """`BackendRejected` when llama.cpp can't use the grammar."""
+    llama_cpp.llama_sampler_free(_grammar(model, grammar))
+
+
+def _grammar(model: Model, grammar: str) -> int:
+    handle = llama_cpp.llama_sampler_init_grammar(model.vocabulary, grammar.encode(), b"root")
+    if not handle:
+        raise BackendRejected("llama.cpp can't use this grammar")
+    return handle
+
+
+def _chain(sampling: Sampling) -> int:
+    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    parts = [llama_cpp.llama_sampler_init_top_k(_TOP_K)]
+    if sampling.top_p < 1.0:
+        parts.append(llama_cpp.llama_sampler_init_top_p(max(0.0, sampling.top_p), 1))
+    parts.append(llama_cpp.llama_sampler_init_temp(sampling.temperature))
+    seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
+    parts.append(llama_cpp.llama_sampler_init_dist(seed & 0xFFFFFFFF))
+    for part in parts:
+        llama_cpp.llama_sampler_chain_add(chain, part)
+    return chain
+
+
+def _candidates(scores: Scores) -> npt.NDArray[np.void]:
+    candidates = np.zeros(len(scores), _CANDIDATE)
+    candidates["id"] = np.arange(len(scores), dtype=np.int32)
+    candidates["logit"] = scores
+    return candidates
+
+
+def _native(candidates: npt.NDArray[np.void]) -> llama_cpp.llama_token_data_array:
+    return llama_cpp.llama_token_data_array(
+        data=ctypes.cast(candidates.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data)),
+        size=len(candidates),
+        selected=-1,
+        sorted=False,
+    )
