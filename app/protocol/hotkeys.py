@@ -1,0 +1,84 @@
+"""Signing identities: an sr25519 key and its ss58 address."""
+
+import os
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import bittensor_core
+
+SEED_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+_LONGEST_SS58: Final = 48
+
+
+class _Keypair(Protocol):
+    """The library is compiled and brings no types: what is used of it is said here."""
+
+    ss58_address: str
+
+    def sign(self, message: bytes) -> bytes: ...
+
+
+# pyright: reportAttributeAccessIssue=false, reportUnknownMemberType=false
+_keypair_from_seed: Final[Callable[[bytes], _Keypair]] = bittensor_core.Keypair.from_seed
+_decode_ss58: Final[Callable[[str], bytes]] = bittensor_core.decode_ss58
+_encode_ss58: Final[Callable[[bytes], str]] = bittensor_core.encode_ss58
+_verify: Final[Callable[[bytes, bytes, str], bool]] = bittensor_core.verify
+
+
+class Hotkey:
+    """A hotkey that can sign. Its text forms show the address and never the seed."""
+
+    __slots__ = ("_keypair", "ss58")
+
+    def __init__(self, keypair: _Keypair) -> None:
+        self._keypair = keypair
+        self.ss58 = keypair.ss58_address
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> "Hotkey":
+        """Return the hotkey of a 32-byte seed; ValueError for any other length."""
+        if len(seed) != SEED_BYTES:
+            raise ValueError(f"a seed has {SEED_BYTES} bytes, this has {len(seed)}")
+        return cls(_keypair_from_seed(seed))
+
+    @classmethod
+    def ephemeral(cls) -> "Hotkey":
+        """Return a new hotkey that is kept nowhere (development mode and tests)."""
+        return cls.from_seed(os.urandom(SEED_BYTES))
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte sr25519 signature."""
+        return self._keypair.sign(message)
+
+    def __repr__(self) -> str:
+        return f"Hotkey({self.ss58})"
+
+
+def is_ss58(text: str) -> bool:
+    """Whether `text` is an address of the chain (format 42), in its only spelling.
+
+    The same public key has other spellings (other network formats); were they let in, a validator's
+    budgets, which are kept by address, could be multiplied.
+    """
+    if len(text) > _LONGEST_SS58:
+        return False
+    try:
+        return _encode_ss58(_decode_ss58(text)) == text
+    except ValueError:
+        return False
+
+
+def verify(ss58: str, message: bytes, signature: bytes) -> bool:
+    """Whether the address's key signed `message`; False for a malformed address or signature.
+
+    Like every Bittensor wallet, the library also takes a signature over `<Bytes>message</Bytes>`, the
+    frame in which browser wallets sign. That is accepted here: only the same key can make it, over the
+    same text, and the nonce in the text counts once whichever frame was signed.
+    """
+    if len(signature) != SIGNATURE_BYTES:
+        return False
+    try:
+        return _verify(message, signature, ss58)
+    except ValueError:
+        return False
