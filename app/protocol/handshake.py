@@ -59,7 +59,7 @@ class Skew:
 class Handshakes:
     """Accepts handshakes. Not for several threads at once: a nonce is checked and stored in two steps."""
 
-    def __init__(  # noqa: PLR0913 - the parts it joins
+    def __init__(
         self,
         keyring: RsaKeyring,
         sessions: SessionTable,

@@ -1,10 +1,9 @@
 """Signing identities: an sr25519 key and its ss58 address."""
 
 import os
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
-import bittensor_core
+import bittensor_core  # pyright: ignore[reportMissingTypeStubs]
 
 SEED_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
@@ -12,18 +11,26 @@ _LONGEST_SS58: Final = 48
 
 
 class _Keypair(Protocol):
-    """The library is compiled and brings no types: what is used of it is said here."""
-
     ss58_address: str
 
     def sign(self, message: bytes) -> bytes: ...
 
 
-# pyright: reportAttributeAccessIssue=false, reportUnknownMemberType=false
-_keypair_from_seed: Final[Callable[[bytes], _Keypair]] = bittensor_core.Keypair.from_seed
-_decode_ss58: Final[Callable[[str], bytes]] = bittensor_core.decode_ss58
-_encode_ss58: Final[Callable[[bytes], str]] = bittensor_core.encode_ss58
-_verify: Final[Callable[[bytes, bytes, str], bool]] = bittensor_core.verify
+class _KeypairClass(Protocol):
+    def from_seed(self, seed: bytes) -> _Keypair: ...
+
+
+class _Core(Protocol):
+    """What is used of the library: it is compiled and brings no types."""
+
+    Keypair: _KeypairClass
+
+    def decode_ss58(self, ss58_address: str) -> bytes: ...
+    def encode_ss58(self, public_key: bytes) -> str: ...
+    def verify(self, message: bytes, signature: bytes, ss58_address: str) -> bool: ...
+
+
+_core: Final = cast("_Core", bittensor_core)
 
 
 class Hotkey:
@@ -40,7 +47,7 @@ class Hotkey:
         """Return the hotkey of a 32-byte seed; ValueError for any other length."""
         if len(seed) != SEED_BYTES:
             raise ValueError(f"a seed has {SEED_BYTES} bytes, this has {len(seed)}")
-        return cls(_keypair_from_seed(seed))
+        return cls(_core.Keypair.from_seed(seed))
 
     @classmethod
     def ephemeral(cls) -> "Hotkey":
@@ -64,7 +71,7 @@ def is_ss58(text: str) -> bool:
     if len(text) > _LONGEST_SS58:
         return False
     try:
-        return _encode_ss58(_decode_ss58(text)) == text
+        return _core.encode_ss58(_core.decode_ss58(text)) == text
     except ValueError:
         return False
 
@@ -79,6 +86,6 @@ def verify(ss58: str, message: bytes, signature: bytes) -> bool:
     if len(signature) != SIGNATURE_BYTES:
         return False
     try:
-        return _verify(message, signature, ss58)
+        return _core.verify(message, signature, ss58)
     except ValueError:
         return False

@@ -25,7 +25,7 @@ class Session:
 
     __slots__ = ("_key", "_tokens", "created", "expires", "home", "hotkey", "in_flight", "last_used", "source", "uuid")
 
-    def __init__(  # noqa: PLR0913 - a record; made in one place, by keyword
+    def __init__(
         self,
         *,
         uuid: str,
