@@ -19,7 +19,7 @@ import structlog
 from app.errors import SettingsError
 
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-Format = Literal["auto", "console", "json"]
+Format = Literal["console", "json"]
 Event = MutableMapping[str, Any]
 
 _LONGEST_TEXT: Final = 500
@@ -45,16 +45,26 @@ _LEVELS: Final[Mapping[Level, int]] = MappingProxyType(
 )
 
 
-def configure(*, level: Level = "INFO", form: Format = "auto", file: Path | None = None) -> None:
+def resolve_form(form: Literal["auto", "console", "json"], environ: Mapping[str, str]) -> Format:
+    """Choose JSON where systemd's journal reads our stderr, lines for people elsewhere."""
+    if form != "auto":
+        return form
+    try:
+        stderr = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # no stderr at all
+        return "json"
+    return "json" if environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}" else "console"
+
+
+def configure(*, level: Level = "INFO", form: Format = "console", file: Path | None = None) -> None:
     """Send all logs to stderr, or to `file` (mode 0600). Errors: `SettingsError` when the file can't be written."""
     stream = sys.stderr.buffer if file is None else _open(file)
     terminal = file is None and sys.stderr.isatty()
-    console = form == "console" or (form == "auto" and terminal)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.format_exc_info,
-            _console_line(colour=terminal) if console else _json_line,
+            _console_line(colour=terminal) if form == "console" else _json_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.BytesLoggerFactory(stream),

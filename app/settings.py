@@ -31,6 +31,8 @@ class LoadedSettings(msgspec.Struct, frozen=True):
     settings: Settings
     origins: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    credentials: Path | None = None
+    """systemd's directory of credentials, where the miner runs as a unit that has some."""
 
     def explicit(self, name: str) -> bool:
         """Whether the operator gave this setting, by its name in the environment."""
@@ -70,7 +72,9 @@ def load(environ: Mapping[str, str], env_file: Path | None) -> LoadedSettings:
     if problems:
         raise SettingsError(*problems)
     origins = {spec.name: given[spec.name].origin if spec.name in given else DEFAULT for spec in specs()}
-    return LoadedSettings(settings, origins, (*doubts(settings, given.keys()), *_near_misses(environ, names)))
+    warnings = (*doubts(settings, given.keys()), *_near_misses(environ, names))
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    return LoadedSettings(settings, origins, warnings, Path(credentials) if credentials else None)
 
 
 def _defaults(environ: Mapping[str, str], home: Path) -> dict[str, Any]:

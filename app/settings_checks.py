@@ -49,7 +49,7 @@ def _listeners(settings: Settings, explicit: Collection[str]) -> Iterator[str]:
         yield f"API_HOST: {settings.api_host!r} is not an IP address: use 0.0.0.0, :: or an address of this machine"
     if settings.api_port == settings.admin_port:
         yield f"ADMIN_PORT: is {settings.admin_port}, the same as API_PORT: give one of them another port"
-    if settings.development_mode == "on" and "API_HOST" in explicit and not _is_loopback(settings.api_host):
+    if settings.development_mode == "on" and "API_HOST" in explicit and not is_loopback(settings.api_host):
         yield (
             f"DEVELOPMENT_MODE: is on, and API_HOST={settings.api_host} would let the network in:"
             " remove API_HOST or set it to 127.0.0.1"
@@ -161,7 +161,8 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach the host."""
     address = _address(host)
     return host == "localhost" if address is None else address.is_loopback
 
@@ -169,7 +170,7 @@ def _is_loopback(host: str) -> bool:
 def _is_here(host: str, api_host: str) -> bool:
     """Whether the host is surely this machine."""
     address = _address(host)
-    return _is_loopback(host) or host == api_host or (address is not None and address.is_unspecified)
+    return is_loopback(host) or host == api_host or (address is not None and address.is_unspecified)
 
 
 def _is_private(host: str) -> bool:

@@ -4,7 +4,6 @@ A declaration is `Annotated[type, About(...)] = default` in `app.settings_model`
 `config show` and every check read it from there.
 """
 
-import hashlib
 import ipaddress
 import math
 import re
@@ -15,15 +14,13 @@ from typing import Any, Final, Literal, cast, get_args, get_origin
 
 import msgspec
 
+from app.protocol.hotkeys import is_ss58
 from app.secret import Secret
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Hotkey = str
 """An ss58 address."""
 _SHOWN_LETTERS: Final = 60
-_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_SS58_LETTERS: Final = 48
-_SS58_BYTES: Final = 35  # a prefix, the key, two bytes of check sum
 
 Group = Literal[
     "Identity and chain",
@@ -91,7 +88,7 @@ class ValueUnreadableError(ValueError):
 
 
 def parse(spec: Spec, text: str, home: Path) -> object:
-    """Read the value of `spec` that `text` says. Raises `ValueUnreadableError`, whose text never holds a secret's value."""
+    """Read the value of `spec` that `text` says. Errors: `ValueUnreadableError`; it never shows a secret's value."""
     if "\0" in text:
         raise ValueUnreadableError("holds a NUL character: remove it")
     try:
@@ -214,20 +211,6 @@ def _hotkeys(text: str) -> tuple[Hotkey, ...]:
 
 def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def is_ss58(text: str) -> bool:
-    """Whether `text` is an address of a 32-byte key with a right check sum and a one-byte prefix, as 42."""
-    if not text or len(text) > _SS58_LETTERS or not set(text) <= set(_BASE58):
-        return False
-    number = 0
-    for letter in text:
-        number = number * len(_BASE58) + _BASE58.index(letter)
-    if number.bit_length() > 8 * _SS58_BYTES:
-        return False
-    raw = number.to_bytes(_SS58_BYTES)
-    digest = hashlib.blake2b(b"SS58PRE" + raw[:-2], digest_size=64).digest()
-    return raw[-2:] == digest[:2]
 
 
 def _secret(text: str) -> Secret[str]:

@@ -221,7 +221,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], About("Logs and state", "The least level logged.")
     ] = "INFO"
     log_format: Annotated[
-        Literal["auto", "console", "json"], About("Logs and state", "`auto`: console on a terminal, else JSON.")
+        Literal["auto", "console", "json"], About("Logs and state", "`auto`: JSON for systemd's journal, else console.")
     ] = "auto"
     log_file: Annotated[
         Path | None, About("Logs and state", "Write the log here (mode 0600) instead of stderr.", unset="stderr")
