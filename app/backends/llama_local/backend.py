@@ -8,7 +8,7 @@ from typing import Final
 
 from app.backends.llama_local.mailbox import Mailbox
 from app.backends.llama_local.options import LlamaLocalSettings, Tuning
-from app.backends.llama_local.sequence import Order, Piece
+from app.backends.llama_local.order import Order, Piece
 from app.backends.llama_local.worker import Loaded, Worker
 from app.domain.backend import BackendStatus, Delta, Generation
 from app.errors import BackendUnavailable

@@ -8,19 +8,24 @@ import ctypes
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
 import llama_cpp
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from llama_cpp.llama_cpp import _base_path as _library_folder
-from llama_cpp.llama_cpp import _lib as _library
+
+# The package names no function that loads run-time CPU variants; the library's handle finds them.
+from llama_cpp.llama_cpp import _base_path as _folder  # pyright: ignore[reportPrivateUsage]
+from llama_cpp.llama_cpp import _lib as _library  # pyright: ignore[reportPrivateUsage]
 
 from app.errors import BackendRejected, BackendUnavailable
 
 _LIBC: Final = ctypes.CDLL(None)
 _WARNING: Final = 3
+_INT_POINTER: Final = ctypes.POINTER(ctypes.c_int32)
+_NO: Final = False
+_YES: Final = True
 Outcome = Literal["ok", "no_space", "aborted"]
 
 
@@ -36,7 +41,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
 def load_library() -> None:
     """Make llama.cpp ready. A build with run-time CPU variants has no device until they are loaded."""
     if not _library.ggml_backend_dev_count():
-        _library.ggml_backend_load_all_from_path(str(_library_folder).encode())
+        _library.ggml_backend_load_all_from_path(str(_folder).encode())
     llama_cpp.llama_backend_init()
 
 
@@ -47,7 +52,11 @@ class Model:
         """`go_on` is told the share loaded and answers whether to continue."""
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
-        progress = llama_cpp.llama_progress_callback(lambda share, _: go_on(share))
+
+        def on_progress(share: float, _: object) -> bool:
+            return go_on(share)
+
+        progress = llama_cpp.llama_progress_callback(on_progress)  # held by a name until the loading is over
         params.progress_callback = progress
         with _NativeLog() as log:
             handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
@@ -82,9 +91,10 @@ class Model:
     def token_text(self, kind: Literal["bos", "eos"]) -> str:
         """How templates write the token that begins or ends a text; empty when the model has none."""
         ask = llama_cpp.llama_vocab_bos if kind == "bos" else llama_cpp.llama_vocab_eos
-        token = ask(self.vocabulary)
-        text = llama_cpp.llama_vocab_get_text(self.vocabulary, token) if token >= 0 else b""
-        return (text or b"").decode(errors="replace")
+        token = int(ask(self.vocabulary))  # pyright: ignore[reportArgumentType] - ctypes hands out a plain int
+        if token < 0:
+            return ""
+        return (llama_cpp.llama_vocab_get_text(self.vocabulary, token) or b"").decode(errors="replace")
 
     def begins_with_bos(self) -> bool:
         """Whether the model was trained on texts that all begin with the BOS token."""
@@ -95,7 +105,7 @@ class Model:
         raw = text.encode()
         room = len(raw) + 8
         tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.vocabulary, raw, len(raw), tokens, room, False, True)
+        count = llama_cpp.llama_tokenize(self.vocabulary, raw, len(raw), tokens, room, _NO, _YES)
         if count < 0:
             raise BackendRejected(f"the tokenizer wants room for {-count} tokens for {len(raw)} bytes")
         return tokens[:count]
@@ -104,7 +114,7 @@ class Model:
         """The bytes a token stands for; control tokens stand for none."""
         piece = self._pieces.get(token)
         if piece is None:
-            size = llama_cpp.llama_token_to_piece(self.vocabulary, token, self._buffer, len(self._buffer), 0, False)
+            size = llama_cpp.llama_token_to_piece(self.vocabulary, token, self._buffer, len(self._buffer), 0, _NO)
             piece = self._pieces[token] = self._buffer.raw[: max(0, size)]
         return piece
 
@@ -142,8 +152,12 @@ class Context:
             handle = llama_cpp.llama_init_from_model(model.handle, params)
         if handle is None:
             raise BackendUnavailable(log.text() or f"no memory for a context of {shape.cells} tokens")
+        memory = llama_cpp.llama_get_memory(handle)
+        if memory is None:
+            raise BackendUnavailable("this kind of model keeps no context: use a model that writes text")
+        self.cells: Final = shape.cells
         self._handle: Final = handle
-        self._memory: Final = llama_cpp.llama_get_memory(handle)
+        self._memory: Final = memory
         self._width = model.vocabulary_size
         # libc's strlen answers the abort question: 0 (go on) for "", 1 (stop) for "\x01". So llama.cpp's threads
         # never wait for the GIL, which a Python callback would have them do at every operation.
@@ -164,7 +178,7 @@ class Context:
         self._abort_text[0] = b"\x00"
 
     def decode(self, batch: "Batch") -> Outcome:
-        """Compute one step. After 'no_space' the memory is as before; after 'aborted' parts of the step may be in it."""
+        """Compute one step. 'no_space' leaves the memory as it was, 'aborted' may leave parts of the step in it."""
         code = llama_cpp.llama_decode(self._handle, batch.native())
         match code:
             case 0:
@@ -191,7 +205,7 @@ class Context:
 
     def clear(self) -> None:
         """Forget everything."""
-        llama_cpp.llama_memory_clear(self._memory, True)  # noqa: FBT003 - a C function's positional argument
+        llama_cpp.llama_memory_clear(self._memory, _YES)
 
 
 class Batch:
@@ -227,11 +241,11 @@ class Batch:
         """As llama.cpp reads it."""
         return llama_cpp.llama_batch(
             n_tokens=self.size,
-            token=_pointer(self._token, llama_cpp.llama_token),
-            pos=_pointer(self._position, llama_cpp.llama_pos),
-            n_seq_id=_pointer(self._one, ctypes.c_int32),
-            seq_id=_pointer(self._sequence_at, ctypes.POINTER(llama_cpp.llama_seq_id)),
-            logits=_pointer(self._scored, ctypes.c_int8),
+            token=_at(self._token, _INT_POINTER),
+            pos=_at(self._position, _INT_POINTER),
+            n_seq_id=_at(self._one, _INT_POINTER),
+            seq_id=_at(self._sequence_at, ctypes.POINTER(_INT_POINTER)),
+            logits=_at(self._scored, ctypes.POINTER(ctypes.c_int8)),
         )
 
 
@@ -246,7 +260,7 @@ class _NativeLog:
         self._lines: deque[str] = deque(maxlen=8)
         self._callback = llama_cpp.llama_log_callback(self._line)
 
-    def __enter__(self) -> "_NativeLog":
+    def __enter__(self) -> Self:
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p())
         return self
 
@@ -261,5 +275,7 @@ class _NativeLog:
         return "; ".join(line for line in self._lines if line)
 
 
-def _pointer(array: npt.NDArray[np.generic], kind: type) -> object:
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+def _at[Pointer: "ctypes._Pointer[Any]"](  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it has no public name
+    array: npt.NDArray[np.generic], kind: type[Pointer]
+) -> Pointer:
+    return ctypes.cast(array.ctypes.data, kind)

@@ -118,7 +118,7 @@ class ChatTemplate:
 class _Generation(Extension):
     """`{% generation %}` marks the assistant's text for training; here it means nothing."""
 
-    tags = frozenset({"generation"})
+    tags = frozenset({"generation"})  # pyright: ignore[reportAssignmentType] - jinja2 only asks for membership
 
     def parse(self, parser: Parser) -> Node | list[Node]:
         parser.stream.skip(1)

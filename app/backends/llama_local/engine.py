@@ -8,11 +8,12 @@ from typing import Final
 
 import structlog
 
-from app.backends.llama_local.bindings import Batch, Context, ContextShape, Model, ModelFacts, load_library
+from app.backends.llama_local.bindings import Context, ContextShape, Model, ModelFacts, load_library
 from app.backends.llama_local.cpu import physical_cores
 from app.backends.llama_local.options import LlamaLocalSettings, Tuning
+from app.backends.llama_local.order import Order, Piece
 from app.backends.llama_local.scheduler import Counters, Scheduler
-from app.backends.llama_local.sequence import Order, Piece, Sequence
+from app.backends.llama_local.sequence import Sequence
 
 _log = structlog.get_logger(__name__)
 _FAILURES_IN_A_ROW: Final = 3
@@ -41,8 +42,7 @@ class Engine:
             flash_attention=tuning.flash_attention,
         )
         self._context = Context(self.model, shape)
-        batch = Batch(tuning.batch_tokens)
-        self._scheduler = Scheduler(self.model, self._context, batch, tuning, parallel=settings.parallel, cells=cells)
+        self._scheduler = Scheduler(self.model, self._context, tuning, parallel=settings.parallel)
         self._inbox: deque[Sequence] = deque()
         self._wake = threading.Condition()
         self._stopping = False

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from app.backends.llama_local.sequence import Piece
+from app.backends.llama_local.order import Piece
 
 
 class Mailbox:

@@ -18,7 +18,7 @@ def find_model(model_path: Path | None) -> Path:
 
 
 def _shipped() -> Path:
-    """The GGUF inside the installed package, found without running the package's code (it is a plug-in of another tool)."""
+    """The GGUF inside the installed package, found without running its code (it is a plug-in of another tool)."""
     spec = find_spec(_PACKAGE)
     folders = list(spec.submodule_search_locations or ()) if spec is not None else []
     models = sorted(found for folder in folders for found in Path(folder).glob("*.gguf"))

@@ -1,9 +1,8 @@
-"""A request becomes an order for the engine: prompt in tokens, limits, sampling. Heavy enough for a thread of its own."""
+"""A request becomes an order for the engine: prompt in tokens, limits, sampling. Work for a thread of its own."""
 
 from app.backends.llama_local.bindings import Model
 from app.backends.llama_local.chat_template import ChatTemplate, read_messages
-from app.backends.llama_local.sampler import Sampling
-from app.backends.llama_local.sequence import Order
+from app.backends.llama_local.order import Order, Sampling
 from app.domain.backend import Generation
 from app.errors import BackendRejected
 

@@ -5,11 +5,11 @@ import secrets
 from typing import Final
 
 import llama_cpp
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from app.backends.llama_local.bindings import Model
+from app.backends.llama_local.order import Sampling
 from app.errors import BackendRejected
 
 _TOP_K: Final = 40
@@ -17,16 +17,6 @@ _TOP_K: Final = 40
 _CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True)
 
 Scores = npt.NDArray[np.float32]
-
-
-class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request asks of its sampler."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    grammar: str | None = None
-    """GBNF that the text must match."""
 
 
 class Sampler:
@@ -37,8 +27,8 @@ class Sampler:
     """
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
-        self._grammar: int | None = None if sampling.grammar is None else _grammar(model, sampling.grammar)
-        self._chain: int | None = None if sampling.temperature <= 0 else _chain(sampling)
+        self._grammar = None if sampling.grammar is None else _grammar(model, sampling.grammar)
+        self._chain = None if sampling.temperature <= 0 else _chain(sampling)
 
     def close(self) -> None:
         """Free llama.cpp's objects; a second call does nothing."""
@@ -51,8 +41,8 @@ class Sampler:
         """The next token."""
         token = self._draw(scores)
         if self._grammar is not None:
-            if not self._allowed(token):
-                token = self._draw(self._allowed_scores(scores))
+            if not _allows(self._grammar, token):
+                token = self._draw(_allowed(self._grammar, scores))
             llama_cpp.llama_sampler_accept(self._grammar, token)
         if self._chain is not None:
             llama_cpp.llama_sampler_accept(self._chain, token)
@@ -63,19 +53,8 @@ class Sampler:
             return int(scores.argmax())
         candidates = _candidates(scores)
         array = _native(candidates)
-        llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
-        return int(array.data[array.selected].id)
-
-    def _allowed(self, token: int) -> bool:
-        candidate = np.zeros(1, _CANDIDATE)
-        candidate["id"] = token
-        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(_native(candidate)))
-        return bool(np.isfinite(candidate["logit"][0]))
-
-    def _allowed_scores(self, scores: Scores) -> Scores:
-        candidates = _candidates(scores)
-        llama_cpp.llama_sampler_apply(self._grammar, ctypes.byref(_native(candidates)))
-        return candidates["logit"]
+        llama_cpp.llama_sampler_apply(self._chain, array)
+        return int(array[0].data[array[0].selected].id)
 
 
 def check_grammar(model: Model, grammar: str) -> None:
@@ -83,14 +62,14 @@ def check_grammar(model: Model, grammar: str) -> None:
     llama_cpp.llama_sampler_free(_grammar(model, grammar))
 
 
-def _grammar(model: Model, grammar: str) -> int:
+def _grammar(model: Model, grammar: str) -> "llama_cpp.llama_sampler_p":
     handle = llama_cpp.llama_sampler_init_grammar(model.vocabulary, grammar.encode(), b"root")
     if not handle:
         raise BackendRejected("llama.cpp can't use this grammar")
     return handle
 
 
-def _chain(sampling: Sampling) -> int:
+def _chain(sampling: Sampling) -> "llama_cpp.llama_sampler_p":
     chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
     parts = [llama_cpp.llama_sampler_init_top_k(_TOP_K)]
     if sampling.top_p < 1.0:
@@ -103,6 +82,19 @@ def _chain(sampling: Sampling) -> int:
     return chain
 
 
+def _allows(grammar: "llama_cpp.llama_sampler_p", token: int) -> bool:
+    candidate = np.zeros(1, _CANDIDATE)
+    candidate["id"] = token
+    llama_cpp.llama_sampler_apply(grammar, _native(candidate))
+    return bool(np.isfinite(candidate["logit"][0]))
+
+
+def _allowed(grammar: "llama_cpp.llama_sampler_p", scores: Scores) -> Scores:
+    candidates = _candidates(scores)
+    llama_cpp.llama_sampler_apply(grammar, _native(candidates))
+    return candidates["logit"]
+
+
 def _candidates(scores: Scores) -> npt.NDArray[np.void]:
     candidates = np.zeros(len(scores), _CANDIDATE)
     candidates["id"] = np.arange(len(scores), dtype=np.int32)
@@ -110,10 +102,10 @@ def _candidates(scores: Scores) -> npt.NDArray[np.void]:
     return candidates
 
 
-def _native(candidates: npt.NDArray[np.void]) -> llama_cpp.llama_token_data_array:
-    return llama_cpp.llama_token_data_array(
-        data=ctypes.cast(candidates.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data)),
-        size=len(candidates),
-        selected=-1,
-        sorted=False,
-    )
+def _native(candidates: npt.NDArray[np.void]) -> "ctypes.Array[llama_cpp.llama_token_data_array]":
+    """As llama.cpp reads and changes them, in place: `candidates` must be held by a name meanwhile."""
+    array = (llama_cpp.llama_token_data_array * 1)()
+    array[0].data = ctypes.cast(candidates.ctypes.data, ctypes.POINTER(llama_cpp.llama_token_data))
+    array[0].size = len(candidates)
+    array[0].selected = -1
+    return array

@@ -12,9 +12,10 @@ import msgspec
 
 from app.backends.llama_local.bindings import Batch, Context, Model
 from app.backends.llama_local.options import Tuning
+from app.backends.llama_local.order import End
 from app.backends.llama_local.pace import Pace
 from app.backends.llama_local.sampler import Sampler
-from app.backends.llama_local.sequence import End, Sequence
+from app.backends.llama_local.sequence import Sequence
 
 _GROWTH: Final = 64
 """Cells to spare for each running request when another wants to join."""
@@ -59,15 +60,12 @@ class _Slot:
 class Scheduler:
     """The requests of one context."""
 
-    def __init__(
-        self, model: Model, context: Context, batch: Batch, tuning: Tuning, *, parallel: int, cells: int
-    ) -> None:
+    def __init__(self, model: Model, context: Context, tuning: Tuning, *, parallel: int) -> None:
         self._model = model
         self._context = context
-        self._batch = batch
+        self._batch = Batch(tuning.batch_tokens)
         self._tuning = tuning
         self._parallel = parallel
-        self._cells = cells
         self._pace = Pace(tuning.step_seconds)
         # One slot more than requests: it is the urgent ones'.
         self._slots = [_Slot(number) for number in range(parallel + 1)]
@@ -150,7 +148,7 @@ class Scheduler:
         if sum(not slot.sequence.order.urgent for slot in busy if slot.sequence) >= self._parallel:
             return False
         wanted = sum(len(slot.sequence.tokens) + _GROWTH for slot in busy if slot.sequence)
-        return not self._tuning.shared_cells or wanted + len(sequence.tokens) + _GROWTH <= self._cells
+        return not self._tuning.shared_cells or wanted + len(sequence.tokens) + _GROWTH <= self._context.cells
 
     def _join(self, sequence: Sequence) -> None:
         slot, common = self._choose(sequence)

@@ -1,35 +1,13 @@
 """One request inside the engine: its tokens, its text, and how it ends."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from app.backends.llama_local.sampler import Sampler, Sampling
+from app.backends.llama_local.order import End, Order, Piece
 from app.backends.llama_local.text_stream import TextStream
 
-End = Literal["stop", "length", "cancelled", "failed"]
-
-
-class Piece(msgspec.Struct, gc=False):
-    """Text as it was written; the last piece of a sequence has `end`."""
-
-    text: str
-    completion_tokens: int
-    end: End | None = None
-    error: str = ""
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What the engine is asked to write."""
-
-    prompt: list[int]
-    max_tokens: int
-    hard_cut: float = float("inf")
-    sampling: Sampling = Sampling()
-    stop: tuple[str, ...] = ()
-    urgent: bool = False
-    """May use the sequence that is kept free: the probe, which must not wait behind the work it watches."""
+if TYPE_CHECKING:
+    from app.backends.llama_local.sampler import Sampler
 
 
 class Sequence:
