@@ -18,7 +18,6 @@ from app.secret import Secret
 from app.settings_model import Settings
 
 
-
 class _Keypair(Protocol):
     ss58_address: str
 
@@ -27,7 +26,7 @@ class _Keypair(Protocol):
 
 class _KeypairClass(Protocol):
     def create_from_mnemonic(self, mnemonic: str) -> _Keypair: ...
-    def create_core.Keypair.create_from_private_key(self, private_key: str) -> _Keypair: ...
+    def create_from_private_key(self, private_key: str) -> _Keypair: ...
 
 
 class _Core(Protocol):
@@ -180,9 +179,7 @@ def _decrypt(file: Path, raw: bytes, password: Secret[str]) -> bytes:
     try:
         return _core.decrypt_keyfile_data(raw, password.reveal())
     except _core.WrongPasswordError:
-        raise WalletError(
-            f"{file}: the password does not open it: correct what is in the password's file"
-        ) from None
+        raise WalletError(f"{file}: the password does not open it: correct what is in the password's file") from None
     except _core.KeyfileError:
         raise WalletError(f"{file}: is encrypted in a way that can't be read, or damaged: restore it") from None
 
@@ -193,9 +190,7 @@ def _decode(file: Path, raw: bytes) -> _KeyFile:
     except msgspec.ValidationError:
         raise WalletError(f"{file}: is JSON, but no wallet's key file: restore it, or name the right one") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise WalletError(
-            f"{file}: is not JSON, so no wallet's key file: restore it, or name the right one"
-        ) from None
+        raise WalletError(f"{file}: is not JSON, so no wallet's key file: restore it, or name the right one") from None
 
 
 def _hotkey(file: Path, fields: _KeyFile) -> Hotkey:
