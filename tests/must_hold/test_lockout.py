@@ -1,0 +1,168 @@
+"""What strangers and thieves send never costs an honest validator its turn (threats 2, 7, 22)."""
+
+import asyncio
+import json
+
+import pytest
+
+from tests.conftest import StartMiner
+from tests.miner.flood import Flood, Order, Report
+from tests.miner.http import encode
+from tests.miner.process import MinerProcess, StubEngine
+from tests.miner.validator import (
+    CHALLENGE,
+    KEY_EXCHANGE,
+    PUBLIC_KEY,
+    Hotkey,
+    Session,
+    Validator,
+    challenge,
+    handshake_fields,
+)
+from tests.must_hold.conftest import Honest, NewValidator
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def limited(start_miner: StartMiner) -> MinerProcess:
+    """A miner with its rate limits on, as in production."""
+    return start_miner(ENABLE_RATE_LIMITS="true", MAX_CONCURRENT_REQUESTS=4, MAX_QUEUED_REQUESTS=8)
+
+
+def forged(victim: Validator, pem: str, port: int) -> list[bytes]:
+    """What a stranger can send in a validator's name."""
+    host = f"127.0.0.1:{port}"
+    named = {"validator-hotkey": victim.hotkey.ss58, "x-fiber-validator-hotkey-ss58": victim.hotkey.ss58}
+    thief = Session(victim.hotkey)
+    unsigned = handshake_fields(victim.hotkey, pem, thief.key, signature="0x" + "5a" * 64)
+    session = victim.session
+    assert session is not None
+    junk = thief.seal(challenge("not mine"))
+    body = json.dumps({"prompt": "for nothing"}).encode()
+    return [
+        encode("GET", "/availability", None, named, host=host),
+        encode("GET", PUBLIC_KEY, None, named, host=host),
+        encode("POST", KEY_EXCHANGE, json.dumps(unsigned).encode(), JSON | named, host=host),
+        encode("POST", KEY_EXCHANGE, b'{"validator_hotkey_ss58": 1}', JSON | named, host=host),
+        encode("POST", CHALLENGE, junk, session.headers, host=host),
+        encode("POST", CHALLENGE, junk, thief.headers, host=host),
+        encode("POST", CHALLENGE, b"junk", session.headers, host=host),
+        encode("POST", "/inference", body, JSON | {"validator-hotkey": victim.hotkey.ss58}, host=host),
+    ]
+
+
+async def beside(honest: Honest, order: Order, *, at_least: float = 0) -> Report:
+    """Let the honest validator ask while the flood runs."""
+    asking = asyncio.create_task(honest.run())
+    flood = await Flood.start(order)
+    try:
+        await asyncio.sleep(at_least)
+        return await asyncio.wait_for(flood.report(), 120)
+    finally:
+        await flood.stop()
+        honest.stop()
+        await asking
+
+
+async def test_threat_7_nobody_is_locked_out_by_name(
+    limited: MinerProcess, new_validator: NewValidator, engine: StubEngine
+) -> None:
+    """10 000 forgeries in one validator's name from 100 addresses; the validator asks and shakes hands on."""
+    victim = await new_validator(limited, "127.4.0.1")
+    session = await victim.shake()
+    requests = forged(victim, await victim.public_key(), limited.port)
+    sources = [f"127.4.1.{at + 1}" for at in range(100)]
+    honest = Honest(victim, 0.8)
+    report = await beside(
+        honest, Order(port=limited.port, requests=requests, sources=sources, total=10_000), at_least=8
+    )
+    print(f"\nlock-out: {report}; honest: {honest}")  # noqa: T201
+    assert report.sent == 10_000
+    assert not {status for status in report.statuses if status >= 500} - {503}
+    assert honest.success >= 0.99, str(honest)
+    assert len(honest.seconds) >= 8
+    assert victim.session is session, "the session it had was never lost"
+    await victim.shake()
+    assert (await victim.ask("after all that"))["response_text"]
+
+
+async def test_threat_2_a_relayed_session_gets_no_more_than_its_share(
+    limited: MinerProcess, start_miner: StartMiner, new_validator: NewValidator, engine: StubEngine
+) -> None:
+    """Another miner relays a handshake, then floods through its own session of the same hotkey."""
+    miner = start_miner(MAX_CONCURRENT_REQUESTS=4, MAX_QUEUED_REQUESTS=8)
+    engine.behave(first_token_ms=50)
+    genuine = await new_validator(miner)
+    session = await genuine.shake()
+    alone = Honest(genuine, 0.05)
+    asking = asyncio.create_task(alone.run())
+    await asyncio.sleep(3)
+    alone.stop()
+    await asking
+
+    relays: list[Validator] = []
+    for at in range(24):
+        relay = await new_validator(miner, f"127.5.0.{at + 1}", genuine.hotkey)
+        relay.session = relays[0].session if relays else await relay.shake()
+        relays.append(relay)
+    stop = asyncio.Event()
+    statuses: dict[int, int] = {}
+
+    async def flood(relay: Validator) -> None:
+        while not stop.is_set():
+            reply = await relay.send(challenge("relayed"))
+            statuses[reply.status] = statuses.get(reply.status, 0) + 1
+            await asyncio.sleep(0.02 if reply.status != 200 else 0)
+
+    flooding = [asyncio.create_task(flood(relay)) for relay in relays]
+    await asyncio.sleep(0.5)
+    honest = Honest(genuine, 0.05)
+    asking = asyncio.create_task(honest.run())
+    await asyncio.sleep(6)
+    honest.stop()
+    await asking
+    stop.set()
+    await asyncio.gather(*flooding, return_exceptions=True)
+    rates = len(alone.seconds) / 3, len(honest.seconds) / 6
+    print(f"\nrelay: {statuses}; alone: {alone}; beside it: {honest}; rates {rates[0]:.1f} and {rates[1]:.1f}/s")  # noqa: T201
+    assert honest.success >= 0.9, str(honest)
+    assert genuine.session is session
+    assert rates[1] > rates[0] / 4, "it waits its turn, but gets one"
+
+
+@pytest.mark.slow
+async def test_threat_22_a_flood_of_strangers_does_not_slow_validators(
+    limited: MinerProcess, new_validator: NewValidator, engine: StubEngine
+) -> None:
+    """2000 unauthenticated requests a second for 20 s, two thirds of them from addresses over their limit."""
+    engine.behave(first_token_ms=20)
+    quiet = Honest(await new_validator(limited, "127.6.0.1"), 0.55)
+    asking = asyncio.create_task(quiet.run())
+    await asyncio.sleep(8)
+    quiet.stop()
+    await asking
+    victim = await new_validator(limited, "127.6.0.2")
+    await victim.shake()
+    pem = await victim.public_key()
+    requests = forged(victim, pem, limited.port)
+    for _ in range(40):
+        fields = handshake_fields(Hotkey(), pem, b"k" * 44, signature="0x" + "5a" * 64)
+        requests.append(encode("POST", KEY_EXCHANGE, json.dumps(fields).encode(), JSON, host="miner"))
+    order = Order(
+        port=limited.port,
+        requests=requests,
+        sources=[f"127.6.{1 + at // 200}.{at % 200 + 1}" for at in range(400)],
+        total=40_000,
+        rate=2000,
+    )
+    honest = Honest(victim, 0.55)
+    before = limited.cpu()
+    report = await beside(honest, order)
+    print(  # noqa: T201
+        f"\nflood: {report.sent / report.seconds:.0f}/s {report.statuses}, {report.closed} closed, "
+        f"{1000 * (limited.cpu() - before) / report.sent:.3f} ms CPU each\n  quiet: {quiet}\n  flood: {honest}"
+    )
+    assert honest.failed == []
+    assert honest.quantile(0.99) < 2
+    assert limited.alive
