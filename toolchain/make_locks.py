@@ -7,7 +7,6 @@ Started by `just lock`, with uv on the PATH.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,26 +16,21 @@ COMPILE = (
     *("uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes"),
     *("--no-header", "--no-annotate", "--no-emit-index-url"),
 )
-# What to lock, from which inputs, for which oldest python. The dev lock comes after the runtime's and agrees with it.
+# What to lock, from which input, for which oldest python. The dev lock comes after the runtime's and agrees with it.
+RUNTIME = ("pyproject.toml", "--extra", "embedded", "--python-version", "3.12")
 LOCKS = (
-    ("requirements.lock", ("pyproject.toml", "--extra", "embedded", "--python-version", "3.12")),
-    (
-        "requirements-dev.lock",
-        ("pyproject.toml", "--extra", "embedded", "--group", "dev", "--constraints", "requirements.lock")
-        + ("--python-version", "3.12"),
-    ),
+    ("requirements.lock", RUNTIME),
+    ("requirements-dev.lock", (*RUNTIME, "--group", "dev", "--constraints", "requirements.lock")),
     ("toolchain/build.lock", ("toolchain/build.in", "--python-version", "3.12")),
     ("toolchain/tools.lock", ("toolchain/tools.in", "--python-version", "3.9")),
 )
 
 
 def main(options: list[str]) -> int:
-    # A registry of the operator's own is used, and stays out of the lock.
-    environment = {name: value for name, value in os.environ.items() if name != "UV_CUSTOM_COMPILE_COMMAND"}
     for lock, inputs in LOCKS:
         print(f"locking {lock}", file=sys.stderr, flush=True)
         command = [*COMPILE, *inputs, "--output-file", lock, *options]
-        done = subprocess.run(command, cwd=ROOT, check=False, env=environment, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL)
         if done.returncode:
             return done.returncode
     return 0
