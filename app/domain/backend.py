@@ -50,6 +50,8 @@ class BackendStatus(msgspec.Struct, frozen=True):
 
     ready: bool
     reason: str = ""
+    loading: bool = False
+    """Not ready yet, but on the way: there is nothing to mend."""
     model: str = ""
     context_tokens: int = 0
 

@@ -1,0 +1,239 @@
+"""vLLM, Ollama and whatever else speaks the OpenAI API over HTTP: bytes in, bytes out, always streamed."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from app.backends.openai_wire import ChatRequest, EventStream, ModelList, StreamOptions
+from app.domain.backend import BackendStatus, Delta, Generation
+from app.errors import BackendRejected, BackendUnavailable
+
+_CONNECT_SECONDS: Final = 5.0
+_DISCOVERY_SECONDS: Final = 5.0
+_DISCOVERY_INTERVAL: Final = 1.0
+_KEEPALIVE_SECONDS: Final = 75.0
+_DRAIN_SECONDS: Final = 0.25
+_MOST_ANSWER_BYTES: Final = 8 * 1024 * 1024
+_MOST_ERROR_BYTES: Final = 64 * 1024
+_BYTES_PER_TOKEN: Final = 3
+_OK: Final = 200
+_FIRST_SERVER_ERROR: Final = 500
+# vLLM's words for a prompt and max_tokens that don't fit together; the numbers are the context and the prompt.
+_TOO_LONG: Final = re.compile(
+    r"maximum context length is (\d+) tokens?"
+    r".*?(?:prompt contains(?: at least)?|\() *(\d+) (?:input tokens|in the messages)",
+    re.DOTALL,
+)
+_PROBE: Final = b'[{"role":"user","content":"Say yes."}]'
+
+
+class OpenAiSettings(msgspec.Struct, frozen=True):
+    """Where the engine is and what to ask it for."""
+
+    base_url: str
+    """With `/v1`, without a slash at the end."""
+    engine: str
+    """The engine's name in messages."""
+    model: str | None
+    running_usage: bool
+    """Whether the engine can report token counts with every chunk (vLLM can)."""
+
+
+class OpenAiBackend:
+    """A `Backend` over HTTP. Redirects are not followed and sizes are bounded (threats 19 and 21)."""
+
+    def __init__(self, settings: OpenAiSettings) -> None:
+        self._settings = settings
+        self._status = BackendStatus(
+            ready=False, loading=True, reason=f"connecting to {settings.engine} at {settings.base_url}"
+        )
+        self._encoder = msgspec.json.Encoder()
+        self._stream_options = StreamOptions(
+            include_usage=True, continuous_usage_stats=True if settings.running_usage else msgspec.UNSET
+        )
+        self._http: aiohttp.ClientSession | None = None
+        self._discovery: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start looking for the engine's model; `status` tells when it was found."""
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
+            headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+        self._discovery = asyncio.create_task(self._discover())
+
+    async def close(self) -> None:
+        """Close all connections; running generations end."""
+        if self._discovery is not None:
+            self._discovery.cancel()
+            await asyncio.gather(self._discovery, return_exceptions=True)
+        if self._http is not None:
+            await self._http.close()
+
+    def status(self) -> BackendStatus:
+        """The engine's model, once it was found."""
+        return self._status
+
+    async def probe(self) -> None:
+        """One token for real. Errors: `BackendError`."""
+        generation = Generation(messages=_PROBE, max_tokens=1, temperature=0.0, top_p=1.0, hard_cut=0.0)
+        async with aclosing(self.generate(generation)) as deltas:
+            async for delta in deltas:
+                if delta.finish is not None:
+                    return
+        raise BackendUnavailable(f"{self._settings.engine} ended a one-token answer without finishing it")
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
+        """Stream the text. Errors: `BackendUnavailable`, `BackendRejected`."""
+        max_tokens = self._fitting(generation)
+        while True:
+            try:
+                async with self._client().post(
+                    f"{self._settings.base_url}/chat/completions",
+                    data=self._body(generation, max_tokens),
+                    allow_redirects=False,
+                ) as response:
+                    if response.status == _OK:
+                        async for delta in self._deltas(response):
+                            yield delta
+                        return
+                    room = await self._refused(response)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise BackendUnavailable(f"{self._settings.engine}: {type(error).__name__}") from None
+            if room >= max_tokens:
+                raise BackendRejected("the engine refuses the request as it is")
+            max_tokens = room
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._http is None or self._http.closed:
+            raise BackendUnavailable(f"the connection to {self._settings.engine} is not open")
+        return self._http
+
+    def _fitting(self, generation: Generation) -> int:
+        """`max_tokens` that leave room for the prompt, going by its size; the engine's refusal mends a wrong guess."""
+        context = self._status.context_tokens
+        if not context:
+            return generation.max_tokens
+        prompt = (len(generation.messages) + len(generation.tools or b"")) // _BYTES_PER_TOKEN
+        return max(1, min(generation.max_tokens, context - prompt))
+
+    def _body(self, generation: Generation, max_tokens: int) -> bytes:
+        return self._encoder.encode(
+            ChatRequest(
+                model=self._status.model,
+                messages=msgspec.Raw(generation.messages),
+                max_tokens=max_tokens,
+                temperature=generation.temperature,
+                top_p=generation.top_p,
+                stream=True,
+                stream_options=self._stream_options,
+                tools=_raw(generation.tools),
+                tool_choice=_raw(generation.tool_choice),
+                response_format=_raw(generation.response_format),
+                stop=generation.stop or msgspec.UNSET,
+                seed=msgspec.UNSET if generation.seed is None else generation.seed,
+            )
+        )
+
+    async def _deltas(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Delta, None]:
+        events = EventStream()
+        received = 0
+        # The end is told once the whole stream was read: token counts come after the finish reason, and a connection
+        # is only kept warm when nothing is left in it.
+        end = Delta()
+        async for data in response.content.iter_any():
+            received += len(data)
+            if received > _MOST_ANSWER_BYTES:
+                raise BackendUnavailable(f"{self._settings.engine} sends an answer without end")
+            delta = events.feed(data)
+            if delta is not None:
+                end = Delta(
+                    finish=delta.finish or end.finish,
+                    prompt_tokens=delta.prompt_tokens or end.prompt_tokens,
+                    completion_tokens=delta.completion_tokens or end.completion_tokens,
+                )
+                if delta.text or delta.tool_calls:
+                    delta.finish = None
+                    yield delta
+            if events.done:
+                await _drain(response)
+                break
+        if end.finish is None:
+            raise BackendUnavailable(f"{self._settings.engine} ended the answer in its middle")
+        yield end
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> int:
+        """How many tokens would fit, if that is why the engine refused; its own words never go further than here."""
+        engine = self._settings.engine
+        if response.status >= _FIRST_SERVER_ERROR or response.status < 400:  # noqa: PLR2004 - redirects are no refusals
+            raise BackendUnavailable(f"{engine} answered with status {response.status}")
+        said = (await response.content.read(_MOST_ERROR_BYTES)).decode("utf-8", "replace")
+        too_long = _TOO_LONG.search(said)
+        if too_long is None:
+            raise BackendRejected(f"the engine refused the request with status {response.status}")
+        context, prompt = int(too_long[1]), int(too_long[2])
+        if prompt >= context:
+            raise BackendRejected(
+                f"the prompt has {prompt} tokens, the model's context is {context}: send a shorter one"
+            )
+        return context - prompt
+
+    async def _discover(self) -> None:
+        while True:
+            self._status = await self._look()
+            await asyncio.sleep(_DISCOVERY_INTERVAL if not self._status.ready else _KEEPALIVE_SECONDS)
+
+    async def _look(self) -> BackendStatus:
+        engine, url = self._settings.engine, self._settings.base_url
+        try:
+            async with (
+                asyncio.timeout(_DISCOVERY_SECONDS),
+                self._client().get(f"{url}/models", allow_redirects=False) as response,
+            ):
+                if response.status != _OK:
+                    return self._down(f"{engine} at {url} answers /models with status {response.status}")
+                models = msgspec.json.decode(await response.content.read(_MOST_ERROR_BYTES), type=ModelList)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            return self._down(
+                f"{engine} can't be reached at {url} ({type(error).__name__}): start it, or mend its address"
+            )
+        except (msgspec.DecodeError, UnicodeError):
+            return self._down(f"what answers at {url} is no OpenAI-compatible engine: mend its address")
+        return self._choose(models)
+
+    def _choose(self, models: ModelList) -> BackendStatus:
+        wanted, names = self._settings.model, [card.id for card in models.data]
+        chosen = next((card for card in models.data if card.id == wanted), None)
+        if chosen is None and len(models.data) == 1:
+            chosen = models.data[0]
+        if chosen is None:
+            has = ", ".join(names) or "none"
+            what = f"model {wanted} not found" if wanted else "DEFAULT_MODEL is not set"
+            return self._down(f"{what}, {self._settings.engine} has {has}: set DEFAULT_MODEL to one of them")
+        return BackendStatus(ready=True, model=chosen.id, context_tokens=chosen.max_model_len or 0)
+
+    @staticmethod
+    def _down(reason: str) -> BackendStatus:
+        return BackendStatus(ready=False, reason=reason)
+
+
+def _raw(data: bytes | None) -> msgspec.Raw | msgspec.UnsetType:
+    return msgspec.UNSET if data is None else msgspec.Raw(data)
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read the end of the body, which follows `[DONE]` at once from every engine that behaves."""
+    if response.content.at_eof():
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await response.content.read(1)

@@ -1,0 +1,270 @@
+"""The composition root: the only place that knows all parts, and how they are put together from the settings."""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from litestar import Litestar
+
+from app import __version__
+from app.admin_token import write_admin_token
+from app.backends.openai_api import OpenAiBackend, OpenAiSettings
+from app.clock import Clock, SystemClock
+from app.domain.access import Access, RouteLimit
+from app.domain.admission import Admission
+from app.domain.allow_list import AllowList, FixedAllowList, OpenAllowList
+from app.domain.answering import Answering, GenerationDefaults
+from app.domain.backend import Backend
+from app.domain.health import Health
+from app.domain.health_detail import AdmissionState, HealthDetail
+from app.domain.journal import Journal
+from app.domain.probing import Probing
+from app.domain.reception import Reception
+from app.domain.token_rate import TokenRate
+from app.identity import Identity
+from app.metrics import Metrics
+from app.miner import Miner
+from app.protocol.handshake import Handshakes
+from app.protocol.replay import NonceMemory
+from app.protocol.rsa_keys import RsaKeyring
+from app.protocol.sessions import SessionTable
+from app.serve_events import ServeScreen, StartFacts
+from app.settings import LoadedSettings, RateLimit, Settings
+from app.transport.admin import AdminRoutes
+from app.transport.apps import admin_app, public_app
+from app.transport.caller import Callers
+from app.transport.failures import failure_responses
+from app.transport.listeners import Address, Listener
+from app.transport.public import AnswerTimes, PublicRoutes
+
+_PROBE_RETRY_SECONDS: Final = 0.5
+_EMBEDDED_PARALLEL: Final = 8
+_LOOPBACK: Final = "127.0.0.1"
+_EMBEDDED_MODEL: Final = "SmolLM2-135M-Instruct"
+
+
+class Wire(msgspec.Struct, frozen=True):
+    """The protocol layer's memory: keys, sessions, and what was seen before."""
+
+    keyring: RsaKeyring
+    sessions: SessionTable
+    handshakes: Handshakes
+
+
+class Core(msgspec.Struct, frozen=True):
+    """What answers, and what says whether it can."""
+
+    backend: Backend
+    probing: Probing
+    admission: Admission
+    access: Access
+    health: Health
+    answering: Answering
+    metrics: Metrics
+
+
+def serve(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> int:
+    """Run the miner until it is told to stop; gives the exit status. Errors: `SettingsError`."""
+    return build(loaded, identity, screen).run()
+
+
+def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Miner:
+    """Everything, put together; nothing runs yet. Errors: `SettingsError`."""
+    settings, clock = loaded.settings, SystemClock()
+    started = clock.monotonic()
+    core = _core(loaded, identity, clock)
+    wire = _wire(settings, clock)
+
+    def detail() -> HealthDetail:
+        readiness = core.health.readiness()
+        return HealthDetail(
+            ready=readiness.ready,
+            cause=readiness.cause,
+            reason=readiness.reason,
+            version=__version__,
+            hotkey=identity.hotkey.ss58,
+            development=identity.development,
+            uptime_seconds=round(clock.monotonic() - started, 3),
+            backend=core.backend.status(),
+            probe_seconds=core.probing.last_seconds,
+            admission=AdmissionState(
+                running=core.admission.running,
+                slots=core.admission.slots,
+                queued=core.admission.queued,
+                queue_limit=core.admission.queue_limit,
+                draining=core.admission.draining,
+            ),
+            sessions=len(wire.sessions),
+            warnings=loaded.warnings,
+        )
+
+    failures = failure_responses(wire.keyring, core.metrics)
+    admin_routes = AdminRoutes(
+        detail=detail,
+        admission=core.admission,
+        metrics=core.metrics,
+        token=write_admin_token(settings.state_dir),
+    )
+    host = _LOOPBACK if identity.development else settings.api_host
+    public = Listener(_public(loaded, identity, core, wire, clock), Address(host, settings.api_port), "API_PORT")
+    admin = Listener(
+        admin_app(admin_routes.handlers(), failures), Address(_LOOPBACK, settings.admin_port), "ADMIN_PORT"
+    )
+    _watch(core, wire)
+    return Miner(
+        public=public,
+        admin=admin,
+        backend=core.backend,
+        probing=core.probing,
+        health=core.health,
+        admission=core.admission,
+        keyring=wire.keyring,
+        rotate_keys=settings.fiber_enable_key_rotation,
+        drain_seconds=settings.drain_timeout_seconds,
+        clock=clock,
+        screen=screen,
+        facts=_facts(loaded, identity, public, admin),
+    )
+
+
+def _core(loaded: LoadedSettings, identity: Identity, clock: Clock) -> Core:
+    settings = loaded.settings
+    backend = _backend(settings)
+    probing = Probing(
+        backend,
+        clock,
+        interval=settings.probe_interval_seconds,
+        timeout=settings.probe_timeout_seconds,
+        retry=_PROBE_RETRY_SECONDS,
+    )
+    admission = Admission(_slots(settings), settings.max_queued_requests, clock)
+    access = Access(
+        _allow_list(loaded, identity),
+        clock,
+        _route_limits(settings),
+        hotkey_per_minute=settings.rate_limit_hotkey,
+        # On a laptop nobody but its owner can call, so the limits only bite when they are asked for.
+        enabled=settings.enable_rate_limits and (not identity.development or loaded.explicit("ENABLE_RATE_LIMITS")),
+    )
+    health = Health(backend, probing, admission, access)
+    defaults = GenerationDefaults(settings.default_max_tokens, settings.default_temperature, settings.default_top_p)
+    answering = Answering(backend, admission, health, TokenRate(), defaults, clock)
+    return Core(backend, probing, admission, access, health, answering, Metrics())
+
+
+def _wire(settings: Settings, clock: Clock) -> Wire:
+    keyring = RsaKeyring(clock.wall)
+    sessions = SessionTable(clock.wall, ttl=settings.fiber_key_ttl_seconds)
+    handshakes = Handshakes(
+        keyring,
+        sessions,
+        NonceMemory(settings.fiber_timestamp_window_seconds),
+        clock.wall,
+        window=settings.fiber_timestamp_window_seconds,
+        started_at=clock.wall(),
+        randomness=os.urandom,
+    )
+    return Wire(keyring, sessions, handshakes)
+
+
+def _public(loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, clock: Clock) -> Litestar:
+    settings = loaded.settings
+    reception = Reception(core.access, wire.handshakes, wire.sessions, core.answering, Journal(core.metrics), clock)
+    routes = PublicRoutes(
+        reception=reception,
+        access=core.access,
+        health=core.health,
+        keyring=wire.keyring,
+        callers=Callers(settings.trusted_proxies),
+        clock=clock,
+        miner_hotkey=identity.hotkey.ss58,
+        times=AnswerTimes(settings.answer_soft_stop_seconds, settings.answer_hard_cut_seconds),
+        body_seconds=settings.body_timeout_seconds,
+        challenge_bytes=settings.max_challenge_bytes,
+        inference_for_all=settings.enable_legacy_inference,
+    )
+    return public_app(routes.handlers, failure_responses(wire.keyring, core.metrics), api_docs=settings.api_docs)
+
+
+def _backend(settings: Settings) -> Backend:
+    if settings.llm_backend == "vllm":
+        return OpenAiBackend(
+            OpenAiSettings(settings.vllm_api_base.rstrip("/"), "vLLM", settings.default_model, running_usage=True)
+        )
+    if settings.llm_backend == "ollama":
+        base = settings.ollama_base_url.rstrip("/")
+        return OpenAiBackend(OpenAiSettings(f"{base}/v1", "Ollama", settings.default_model, running_usage=False))
+    # Only here: llama.cpp and numpy take time and memory that a miner with an engine of its own need not spend.
+    from app.backends.llama_local.backend import LlamaLocalBackend, LlamaLocalSettings  # noqa: PLC0415
+
+    return LlamaLocalBackend(
+        LlamaLocalSettings(
+            model_path=settings.model_path,
+            context_tokens=settings.llama_context,
+            parallel=_embedded_parallel(settings),
+            threads=settings.llama_threads,
+            gpu_layers=settings.llama_gpu_layers,
+        ),
+        settings.default_model or (settings.model_path.stem if settings.model_path else _EMBEDDED_MODEL),
+    )
+
+
+def _embedded_parallel(settings: Settings) -> int:
+    return settings.llama_parallel or min(settings.max_concurrent_requests, _EMBEDDED_PARALLEL)
+
+
+def _slots(settings: Settings) -> int:
+    """Challenges that may run at once: no more than the engine in the process writes side by side."""
+    if settings.llm_backend == "llamacpp":
+        return min(settings.max_concurrent_requests, _embedded_parallel(settings))
+    return settings.max_concurrent_requests
+
+
+def _allow_list(loaded: LoadedSettings, identity: Identity) -> AllowList:
+    settings = loaded.settings
+    if not settings.enable_validator_whitelist:
+        return OpenAllowList()
+    asked_for = loaded.explicit("ENABLE_VALIDATOR_WHITELIST") or settings.validator_hotkeys
+    if identity.development and not asked_for:
+        return OpenAllowList()
+    return FixedAllowList(frozenset(settings.validator_hotkeys))
+
+
+def _route_limits(settings: Settings) -> Mapping[str, RouteLimit]:
+    def limit(rate: RateLimit) -> RouteLimit:
+        return RouteLimit(rate.known, rate.unknown)
+
+    return {
+        "availability": limit(settings.rate_limit_availability),
+        "public_key": limit(settings.rate_limit_public_key),
+        "key_exchange": limit(settings.rate_limit_key_exchange),
+        "challenge": limit(settings.rate_limit_challenge),
+        "inference": limit(settings.rate_limit_inference),
+        "other": limit(settings.rate_limit_other),
+    }
+
+
+def _facts(loaded: LoadedSettings, identity: Identity, public: Listener, admin: Listener) -> StartFacts:
+    settings = loaded.settings
+    return StartFacts(
+        api_url=public.address.url(),
+        admin_url=admin.address.url(),
+        hotkey=identity.hotkey.ss58,
+        netuid=settings.netuid,
+        network=settings.subtensor_network,
+        development=identity.development,
+        backend=settings.llm_backend,
+        model=settings.default_model or "",
+        warnings=loaded.warnings,
+    )
+
+
+def _watch(core: Core, wire: Wire) -> None:
+    metrics = core.metrics
+    metrics.watch("loosh_running", "Challenges being answered", lambda: core.admission.running)
+    metrics.watch("loosh_queued", "Challenges waiting for a slot", lambda: core.admission.queued)
+    metrics.watch("loosh_slots", "Challenges that may run at once", lambda: core.admission.slots)
+    metrics.watch("loosh_ready", "1 when challenges are answered", lambda: float(core.health.readiness().ready))
+    metrics.watch("loosh_sessions", "Sessions with validators", lambda: len(wire.sessions))
+    metrics.watch("loosh_probe_seconds", "How long the last good probe took", lambda: core.probing.last_seconds or 0.0)

@@ -1,0 +1,58 @@
+"""What is written down of each request: numbers, fixed words and hotkeys, never content (threat 18)."""
+
+from typing import Final
+
+import structlog
+
+from app.domain.answering import Answered
+from app.errors import Refusal
+from app.metrics import Metrics
+from app.protocol.sessions import Session
+
+_FAILURES: Final = frozenset({"backend", "empty"})
+
+
+class Journal:
+    """Counts and logs; one log line for each challenge and each handshake."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._log = structlog.get_logger("app.requests")
+
+    def handshake(self, session: Session) -> None:
+        """A session was agreed on."""
+        self._metrics.handshake(accepted=True)
+        self._log.info("handshake", hotkey=session.hotkey, source=session.source)
+
+    def handshake_refused(self, refusal: Refusal, source: str) -> None:
+        """A handshake was refused; the cause stays here, the caller is told one text for all."""
+        self._metrics.handshake(accepted=False)
+        self._log.info("handshake refused", cause=refusal.reason, source=source)
+
+    def answered(self, answered: Answered, hotkey: str) -> None:
+        """A challenge was answered, in whole or cut."""
+        usage = answered.answer.usage
+        self._metrics.answered(
+            cut=answered.cut,
+            seconds=answered.seconds,
+            first_token=answered.first_token_seconds,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+        self._log.info(
+            "challenge answered",
+            hotkey=hotkey,
+            outcome="cut" if answered.cut else "ok",
+            seconds=round(answered.seconds, 3),
+            queued=round(answered.queued_seconds, 3),
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+        )
+
+    def refused(self, refusal: Refusal, hotkey: str) -> None:
+        """A challenge was not answered: refused by a rule, or failed because the engine did."""
+        if refusal.reason in _FAILURES:
+            self._metrics.challenge_failed()
+        else:
+            self._metrics.challenge_refused()
+        self._log.info("challenge refused", hotkey=hotkey, cause=refusal.reason, status=refusal.status)

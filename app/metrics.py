@@ -1,0 +1,80 @@
+"""Everything that is counted, under fixed names and labels: nothing a stranger sends ever becomes a label."""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
+
+from app import __version__
+
+_SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 20, 30, 40, 45, 50, 55, 60)
+_FIRST_TOKEN_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50)
+
+
+class Metrics:
+    """The miner's metrics, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self._challenges = Counter("loosh_challenges", "Challenges by how they ended", ["outcome"], registry=registry)
+        self._seconds = Histogram(
+            "loosh_challenge_seconds", "From the first byte to the answer", buckets=_SECONDS, registry=registry
+        )
+        self._first_token = Histogram(
+            "loosh_first_token_seconds",
+            "From the first byte to the first token",
+            buckets=_FIRST_TOKEN_SECONDS,
+            registry=registry,
+        )
+        self._tokens = Counter("loosh_tokens", "Tokens read and written", ["direction"], registry=registry)
+        self._refusals = Counter("loosh_refusals", "Requests refused, by reason", ["reason"], registry=registry)
+        self._handshakes = Counter("loosh_handshakes", "Handshakes by result", ["result"], registry=registry)
+        build = Gauge("loosh_build_info", "The running version", ["version"], registry=registry)
+        build.labels(__version__).set(1)
+        # Children are looked up once: `labels()` costs more than the increment.
+        self._ok, self._cut, self._refused, self._failed = (
+            self._challenges.labels(outcome) for outcome in ("ok", "cut", "refused", "failed")
+        )
+        self._tokens_in, self._tokens_out = self._tokens.labels("prompt"), self._tokens.labels("completion")
+        self._handshake_ok, self._handshake_refused = (self._handshakes.labels(result) for result in ("ok", "refused"))
+
+    def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when the metrics are asked for."""
+        Gauge(name, text, registry=self.registry).set_function(read)
+
+    def add(self, collector: Collector) -> None:
+        """Anything else that knows how to collect itself."""
+        self.registry.register(collector)
+
+    def answered(
+        self, *, cut: bool, seconds: float, first_token: float | None, prompt_tokens: int, completion_tokens: int
+    ) -> None:
+        """A challenge was answered; times in seconds."""
+        (self._cut if cut else self._ok).inc()
+        self._seconds.observe(seconds)
+        if first_token is not None:
+            self._first_token.observe(first_token)
+        self._tokens_in.inc(prompt_tokens)
+        self._tokens_out.inc(completion_tokens)
+
+    def challenge_refused(self) -> None:
+        """A challenge was refused with a reason."""
+        self._refused.inc()
+
+    def challenge_failed(self) -> None:
+        """A challenge ended in a fault of the miner."""
+        self._failed.inc()
+
+    def handshake(self, *, accepted: bool) -> None:
+        """A handshake was accepted or refused."""
+        (self._handshake_ok if accepted else self._handshake_refused).inc()
+
+    def refused(self, reason: str) -> None:
+        """A request was refused; `reason` is one of the fixed words of `app.errors`."""
+        self._refusals.labels(reason).inc()
+
+    def text(self) -> bytes:
+        """The metrics in Prometheus' text form."""
+        return generate_latest(self.registry)

@@ -1,0 +1,116 @@
+"""The running miner: its start, its background work, and its graceful end (design decision 5)."""
+
+import asyncio
+import contextlib
+import gc
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from app.clock import Clock
+from app.domain.admission import Admission
+from app.domain.backend import Backend
+from app.domain.health import Health
+from app.domain.probing import Probing
+from app.protocol.rsa_keys import RsaKeyring
+from app.serve_events import ServeScreen, StartFacts
+from app.transport.listeners import Listener
+
+_WATCH_SECONDS: Final = 0.25
+_DRAIN_CHECK_SECONDS: Final = 0.02
+_ROTATION_CHECK_SECONDS = 30.0
+_LISTENER_STOP_SECONDS = 15.0
+_FAILED = 1
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Miner:
+    """All parts that live as long as the process does."""
+
+    public: Listener
+    admin: Listener
+    backend: Backend
+    probing: Probing
+    health: Health
+    admission: Admission
+    keyring: RsaKeyring
+    rotate_keys: bool
+    drain_seconds: float
+    clock: Clock
+    screen: ServeScreen
+    facts: StartFacts
+
+    def run(self) -> int:
+        """Serve until a signal says stop; gives the exit status. Errors: `SettingsError`."""
+        self.public.check_free()
+        self.admin.check_free()
+        return uvloop.run(self._serve())
+
+    async def _serve(self) -> int:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in _STOP_SIGNALS:
+            loop.add_signal_handler(number, stop.set)
+        self.screen.starting(self.facts)
+        await self.backend.open()
+        listeners = [self.public.start(), self.admin.start()]
+        background = [asyncio.create_task(work) for work in (self.probing.run(), self._announce(), self._rotate_keys())]
+        # What was built so far lives as long as the process: the collector need not walk it again and again.
+        gc.freeze()
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopping, *listeners, *background], return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in (*listeners, *background) if task.done()]
+        await self._drain()
+        await self._close([stopping, *background])
+        for task in failed:
+            structlog.get_logger("app").error("a part of the miner ended by itself", error=repr(task.exception()))
+        return _FAILED if failed else 0
+
+    async def _drain(self) -> None:
+        """Refuse what is new, finish what was accepted, for as long as `drain_seconds`."""
+        self.admission.drain()
+        self.screen.draining(self.admission.in_flight)
+        end = self.clock.monotonic() + self.drain_seconds
+        while self.admission.in_flight and self.clock.monotonic() < end:  # noqa: ASYNC110 - a stop may take 20 ms more
+            await asyncio.sleep(_DRAIN_CHECK_SECONDS)
+
+    async def _close(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+        try:
+            async with asyncio.timeout(_LISTENER_STOP_SECONDS):
+                await self.public.stop()
+        except TimeoutError:
+            structlog.get_logger("app").warning("connections were still open at the end and are cut")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.backend.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LISTENER_STOP_SECONDS):
+                await self.admin.stop()
+        self.screen.stopped(self.admission.answered)
+
+    async def _announce(self) -> None:
+        """Tell the screen whenever readiness changes."""
+        since, said = self.clock.monotonic(), None
+        while True:
+            readiness = self.health.readiness()
+            if readiness != said:
+                now = self.clock.monotonic()
+                if readiness.ready:
+                    self.screen.ready(now - since, self.backend.status().model)
+                else:
+                    self.screen.not_ready(readiness.reason)
+                since, said = now, readiness
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    async def _rotate_keys(self) -> None:
+        """A new RSA key every day; the old one opens handshakes for ten minutes more (threat 17)."""
+        while True:
+            await asyncio.sleep(_ROTATION_CHECK_SECONDS)
+            if self.keyring.rotation_due() and self.rotate_keys:
+                self.keyring.rotate(await asyncio.to_thread(self.keyring.prepare))

@@ -1,0 +1,76 @@
+"""The one place where errors become HTTP (design decision 6): one shape, and nothing of the request in it."""
+
+import secrets
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+from litestar import Response
+from litestar.exceptions import HTTPException
+
+from app.errors import Refusal, SessionRefused
+from app.metrics import Metrics
+from app.protocol.rsa_keys import RsaKeyring
+from app.protocol.wire import ErrorAnswer, HandshakeNeeded
+from app.transport.body import ClientGone, PlainRequest
+
+_CLIENT_CLOSED: Final = 499
+_SERVER_FAULT: Final = 500
+
+
+type Failures = dict[int | type[Exception], Callable[[PlainRequest, Any], Response[bytes]]]
+
+
+def failure_responses(keyring: RsaKeyring, metrics: Metrics) -> Failures:
+    """Handlers for all exceptions that can leave a route."""
+    log = structlog.get_logger("app.transport")
+
+    def refused(request: PlainRequest, refusal: Refusal) -> Response[bytes]:
+        del request
+        metrics.refused(refusal.reason)
+        headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
+        body: object = ErrorAnswer(refusal.detail)
+        if isinstance(refusal, SessionRefused):
+            body = HandshakeNeeded(detail=refusal.detail, public_key=keyring.public_pem)
+        return _json(body, refusal.status, headers)
+
+    def client_gone(request: PlainRequest, gone: ClientGone) -> Response[bytes]:
+        del request, gone
+        metrics.refused("client_gone")
+        return _json(ErrorAnswer("the connection was closed by the caller"), _CLIENT_CLOSED)
+
+    def framework(request: PlainRequest, error: HTTPException) -> Response[bytes]:
+        del request
+        if error.status_code >= _SERVER_FAULT:
+            return fault(error)
+        detail = {404: "no such path", 405: "this path takes another method"}.get(error.status_code, "bad request")
+        allow = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+        return _json(ErrorAnswer(detail), error.status_code, allow)
+
+    def anything(request: PlainRequest, error: Exception) -> Response[bytes]:
+        del request
+        return fault(error)
+
+    def fault(error: Exception) -> Response[bytes]:
+        request_id = secrets.token_hex(8)
+        # The type and the place, never the text: an exception's message may hold what the request held.
+        log.error("a bug", request_id=request_id, error=type(error).__name__, where=_where(error))
+        metrics.refused("bug")
+        return _json(ErrorAnswer(f"internal error, request {request_id}"), _SERVER_FAULT)
+
+    return {Refusal: refused, ClientGone: client_gone, HTTPException: framework, Exception: anything}
+
+
+def _json(body: object, status: int, headers: dict[str, str] | None = None) -> Response[bytes]:
+    return Response(msgspec.json.encode(body), status_code=status, headers=headers or {}, media_type="application/json")
+
+
+def _where(error: BaseException) -> list[str]:
+    places: list[str] = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return places[-8:]

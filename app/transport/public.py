@@ -1,0 +1,195 @@
+"""The public listener's routes: what validators call (protocol, sections 1 to 4), and the checks of machines."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from litestar import Response, get, post
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import Parameter
+
+from app.clock import Clock
+from app.domain.access import Access
+from app.domain.deadline import Deadline
+from app.domain.health import Health
+from app.domain.reception import Reception, SealedChallenge
+from app.errors import NotAllowed, SessionRefused
+from app.protocol.rsa_keys import RsaKeyring
+from app.protocol.wire import (
+    MINER_HOTKEY_HEADER,
+    OCTET_STREAM,
+    SYMMETRIC_KEY_UUID_HEADER,
+    VALIDATOR_HOTKEY_HEADER,
+    AvailabilityAnswer,
+    KeyExchangeAnswer,
+    PublicKeyAnswer,
+)
+from app.transport.api_docs import BinaryBody, JsonBody, answers
+from app.transport.body import BodyLimits, PlainRequest, read_body
+from app.transport.caller import Callers
+from app.transport.disconnect import while_connected
+
+_JSON: Final = "application/json"
+_KEY_EXCHANGE_BYTES: Final = 16 * 1024
+
+
+class Liveness(msgspec.Struct, frozen=True):
+    """The process runs."""
+
+    status: Literal["alive"] = "alive"
+
+
+class ReadinessAnswer(msgspec.Struct, frozen=True):
+    """Whether challenges are answered now, and if not, why."""
+
+    ready: bool
+    reason: str
+
+
+class AnswerTimes(msgspec.Struct, frozen=True):
+    """How long an answer may take, in seconds from the first byte received."""
+
+    soft_stop: float
+    hard_cut: float
+
+
+class PublicRoutes:
+    """Builds the handlers over the parts they call. No rule is here: what is refused is refused by those parts."""
+
+    def __init__(
+        self,
+        *,
+        reception: Reception,
+        access: Access,
+        health: Health,
+        keyring: RsaKeyring,
+        callers: Callers,
+        clock: Clock,
+        miner_hotkey: str,
+        times: AnswerTimes,
+        body_seconds: float,
+        challenge_bytes: int,
+        inference_for_all: bool,
+    ) -> None:
+        self._reception = reception
+        self._access = access
+        self._health = health
+        self._keyring = keyring
+        self._callers = callers
+        self._clock = clock
+        self._miner_hotkey = miner_hotkey
+        self._times = times
+        self._key_exchange_limits = BodyLimits(_KEY_EXCHANGE_BYTES, body_seconds)
+        self._challenge_limits = BodyLimits(challenge_bytes, body_seconds)
+        self._inference_for_all = inference_for_all
+
+    def handlers(self) -> list[HTTPRouteHandler]:
+        """All routes of the public listener but the API's pages."""
+        return [*self._checks(), *self._handshake(), *self._challenge()]
+
+    def _admit(self, request: PlainRequest, route: str) -> str:
+        source = self._callers.address(request)
+        self._access.admit_source(route, source)
+        return source
+
+    def _deadline(self) -> Deadline:
+        return Deadline.after(
+            self._clock.monotonic(),
+            soft_stop_seconds=self._times.soft_stop,
+            hard_cut_seconds=self._times.hard_cut,
+        )
+
+    def _checks(self) -> list[HTTPRouteHandler]:
+        @get("/availability", responses=answers(429), summary="May challenges be sent?")
+        async def availability(request: PlainRequest) -> Response[AvailabilityAnswer]:
+            self._admit(request, "availability")
+            readiness = self._health.readiness()
+            return Response(AvailabilityAnswer(readiness.ready, readiness.told_to_strangers() or None))
+
+        @get("/livez", responses=answers(429), summary="Does the process run?")
+        async def livez(request: PlainRequest) -> Response[Liveness]:
+            self._admit(request, "other")
+            return Response(Liveness())
+
+        @get("/readyz", responses=answers(429, 503), summary="Are challenges answered?")
+        async def readyz(request: PlainRequest) -> Response[ReadinessAnswer]:
+            self._admit(request, "other")
+            readiness = self._health.readiness()
+            return Response(
+                ReadinessAnswer(readiness.ready, readiness.told_to_strangers()),
+                status_code=200 if readiness.ready else 503,
+            )
+
+        return [availability, livez, readyz]
+
+    def _handshake(self) -> list[HTTPRouteHandler]:
+        @get("/fiber/public-key", responses=answers(429), summary="The key to encrypt a session's key with")
+        async def public_key(request: PlainRequest) -> Response[PublicKeyAnswer]:
+            self._admit(request, "public_key")
+            return Response(PublicKeyAnswer(public_key=self._keyring.public_pem))
+
+        @post(
+            "/fiber/key-exchange",
+            status_code=200,
+            responses=answers(400, 403, 408, 413, 415, 422, 429, 503),
+            operation_class=JsonBody,
+            summary="Agree on a session",
+        )
+        async def key_exchange(request: PlainRequest) -> Response[KeyExchangeAnswer]:
+            source = self._admit(request, "key_exchange")
+            body = await read_body(request, self._key_exchange_limits)
+            self._reception.shake_hands(body, source)
+            return Response(KeyExchangeAnswer())
+
+        return [public_key, key_exchange]
+
+    def _challenge(self) -> list[HTTPRouteHandler]:
+        @post(
+            "/fiber/challenge",
+            status_code=200,
+            media_type=OCTET_STREAM,
+            responses=answers(401, 403, 408, 409, 413, 415, 422, 429, 503),
+            operation_class=BinaryBody,
+            summary="An encrypted challenge; the answer is encrypted with the same session",
+        )
+        async def challenge(
+            request: PlainRequest,
+            hotkey: Annotated[str | None, Parameter(header=VALIDATOR_HOTKEY_HEADER, required=False)] = None,
+            session: Annotated[str | None, Parameter(header=SYMMETRIC_KEY_UUID_HEADER, required=False)] = None,
+        ) -> Response[bytes]:
+            deadline = self._deadline()
+            source = self._admit(request, "challenge")
+            token = await read_body(request, self._challenge_limits)
+            if hotkey is None or session is None:
+                raise SessionRefused(
+                    f"shake hands first, then send {VALIDATOR_HOTKEY_HEADER} and {SYMMETRIC_KEY_UUID_HEADER}"
+                )
+            sealed = SealedChallenge(hotkey, session, token, source)
+            answer = await while_connected(request, self._reception.challenge(sealed, deadline))
+            return Response(
+                answer,
+                media_type=OCTET_STREAM,
+                headers={SYMMETRIC_KEY_UUID_HEADER: session, MINER_HOTKEY_HEADER: self._miner_hotkey},
+            )
+
+        @post(
+            "/inference",
+            status_code=200,
+            media_type=_JSON,
+            responses=answers(403, 408, 413, 415, 422, 429, 503),
+            operation_class=JsonBody,
+            deprecated=True,
+            summary="A challenge in plaintext, from this machine only unless enabled",
+        )
+        async def inference(
+            request: PlainRequest,
+            hotkey: Annotated[str | None, Parameter(header="validator-hotkey", required=False)] = None,
+        ) -> Response[bytes]:
+            deadline = self._deadline()
+            self._admit(request, "inference")
+            if not self._inference_for_all and not self._callers.is_local(request):
+                raise NotAllowed("/inference answers this machine only: use /fiber/challenge")
+            body = await read_body(request, self._challenge_limits)
+            answer = await while_connected(request, self._reception.plain(body, hotkey or "", deadline))
+            return Response(answer, media_type=_JSON)
+
+        return [challenge, inference]
