@@ -2,13 +2,13 @@
 
 Built on AES-CBC and HMAC of `cryptography` rather than on its `Fernet`: that one reads the system's
 clock, skips bytes that are no base64, does not hand out the authentication tag (by which replays are
-known) and takes a third longer to open.
+known) and takes longer. For base64 msgspec's codec serves, which is twice as fast as `binascii` and strict.
 """
 
-import binascii
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
@@ -32,8 +32,9 @@ _MAC: Final = 32
 _SHORTEST: Final = _BODY_FROM + _BLOCK + _MAC
 
 _TO_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
-# '+' and '/' are no url-safe base64: '!' makes the strict decoder refuse them.
-_FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/", b"+/!!")
+# '+' and '/' are no url-safe base64, a backslash would be an escape: '!' makes the decoder refuse them.
+_FROM_URL_SAFE: Final = bytes.maketrans(b"-_+/\\", b"+/!!!")
+_BASE64: Final = msgspec.json.Decoder(bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class FernetKey:
         signed = b"".join((_VERSION, int(now).to_bytes(8), iv, body))
         mac = self._mac.copy()
         mac.update(signed)
-        return binascii.b2a_base64(signed + mac.finalize(), newline=False).translate(_TO_URL_SAFE)
+        return msgspec.json.encode(signed + mac.finalize())[1:-1].translate(_TO_URL_SAFE)
 
     def open(self, token: bytes, now: float) -> Opened:
         """Return what `token` holds.
@@ -101,9 +102,10 @@ class FernetKey:
 
 
 def _from_base64(text: bytes) -> bytes | None:
+    """Return what url-safe base64 stands for, None when it is anything else."""
     try:
-        return binascii.a2b_base64(text.translate(_FROM_URL_SAFE), strict_mode=True)
-    except binascii.Error:
+        return _BASE64.decode(b'"%b"' % text.translate(_FROM_URL_SAFE))
+    except (msgspec.MsgspecError, UnicodeError):
         return None
 
 
