@@ -156,6 +156,7 @@ class Context:
         if memory is None:
             raise BackendUnavailable("this kind of model keeps no context: use a model that writes text")
         self.cells: Final = shape.cells
+        self.threads = shape.threads
         self._handle: Final = handle
         self._memory: Final = memory
         self._width = model.vocabulary_size
@@ -176,6 +177,12 @@ class Context:
     def clear_abort(self) -> None:
         """Let steps run again."""
         self._abort_text[0] = b"\x00"
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next step on."""
+        if threads != self.threads:
+            llama_cpp.llama_set_n_threads(self._handle, threads, threads)
+            self.threads = threads
 
     def decode(self, batch: "Batch") -> Outcome:
         """Compute one step. 'no_space' leaves the memory as it was, 'aborted' may leave parts of the step in it."""

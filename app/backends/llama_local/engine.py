@@ -9,11 +9,11 @@ from typing import Final
 import structlog
 
 from app.backends.llama_local.bindings import Context, ContextShape, Model, ModelFacts, load_library
-from app.backends.llama_local.cpu import physical_cores
 from app.backends.llama_local.options import LlamaLocalSettings, Tuning
 from app.backends.llama_local.order import Order, Piece
 from app.backends.llama_local.scheduler import Counters, Scheduler
 from app.backends.llama_local.sequence import Sequence
+from app.backends.llama_local.threads import physical_cores
 
 _log = structlog.get_logger(__name__)
 _FAILURES_IN_A_ROW: Final = 3

@@ -16,6 +16,7 @@ from app.backends.llama_local.order import End
 from app.backends.llama_local.pace import Pace
 from app.backends.llama_local.sampler import Sampler
 from app.backends.llama_local.sequence import Sequence
+from app.backends.llama_local.threads import ThreadGovernor
 
 _GROWTH: Final = 64
 """Cells to spare for each running request when another wants to join."""
@@ -67,6 +68,7 @@ class Scheduler:
         self._tuning = tuning
         self._parallel = parallel
         self._pace = Pace(tuning.step_seconds)
+        self._threads = ThreadGovernor(context.threads)
         # One slot more than requests: it is the urgent ones'.
         self._slots = [_Slot(number) for number in range(parallel + 1)]
         self._waiting: deque[Sequence] = deque()
@@ -213,6 +215,7 @@ class Scheduler:
     def _step(self) -> None:
         fed, reading, writing = self._compose()
         began = time.monotonic()
+        self._context.use_threads(self._threads.look(began))
         outcome = self._context.decode(self._batch)
         seconds = time.monotonic() - began
         if outcome == "no_space":
