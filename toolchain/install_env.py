@@ -117,7 +117,7 @@ def install(kind: str, inputs: str) -> None:
     build_tools = ("--build-constraints", str(BUILD_LOCK), "--require-build-hashes")
     into = ("--python", str(VENV), *build_tools)
     with LOG.open("w", encoding="utf-8") as log:
-        uv = WatchedUv(log, build_environment(cmake_args))
+        uv = WatchedUv(ROOT, log, build_environment(cmake_args))
         uv.run("pip", "sync", *into, "--require-hashes", *llama_settings(cmake_args), str(LOCKS[kind]))
         uv.run("pip", "install", *into, "--no-deps", "--editable", str(ROOT))
     write_stamp(kind, inputs, cmake_args)

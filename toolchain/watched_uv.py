@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 MINUTES_ON_TWO_CORES = 4
 TERMINAL_SECONDS, FILE_SECONDS = 1.0, 15.0  # between two signs of life
@@ -38,8 +39,9 @@ class UvError(Exception):
 
 @dataclass
 class WatchedUv:
-    """uv, started with the environment of a build, its output going to `log`."""
+    """uv, started in the project's folder (its settings are there), its output going to `log`."""
 
+    folder: Path
     log: TextIO
     environment: dict[str, str]
     _building: bool = False
@@ -51,6 +53,7 @@ class WatchedUv:
         command = ["uv", "--verbose", *arguments]
         with subprocess.Popen(
             command,
+            cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

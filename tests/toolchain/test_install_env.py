@@ -36,7 +36,7 @@ def watch(uv: Path, script: str, monkeypatch: pytest.MonkeyPatch, **environment:
     uv.write_text(f"#!/bin/sh\n{script}", encoding="utf-8")
     monkeypatch.setenv("PATH", str(uv.parent))
     log = io.StringIO()
-    WatchedUv(log, {"PATH": str(uv.parent), **environment}).run("pip", "sync")
+    WatchedUv(uv.parent, log, {"PATH": str(uv.parent), **environment}).run("pip", "sync")
     return log.getvalue()
 
 
