@@ -7,7 +7,7 @@ their `.env` but nothing reads it yet, its text says so.
 import functools
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -240,6 +240,6 @@ def specs() -> tuple[Spec, ...]:
 
 def _spec(field: str, hint: Any, default: object) -> Spec:  # noqa: ANN401 - a type annotation has no type of its own
     kind, about = get_args(hint)
-    if get_origin(kind) is UnionType:
+    if get_origin(kind) in {UnionType, Union}:
         (kind,) = (part for part in get_args(kind) if part is not type(None))
     return Spec(name=field.upper(), field=field, kind=kind, about=about, default=default)

@@ -1,0 +1,53 @@
+"""The command line. Data goes to stdout, everything else to stderr.
+
+Exit codes: 0 done, 1 it failed, 2 wrong usage, settings or wallet, 3 the miner is not ready or refuses,
+130 interrupted.
+"""
+
+import sys
+from typing import Final, NoReturn
+
+import click
+from rich_click import RichGroup
+
+from app.cli.challenge import challenge
+from app.cli.config import config
+from app.cli.serve import serve
+from app.cli.version import version
+from app.errors import MinerError, SettingsError, WalletError
+
+FAILED: Final = 1
+WRONG_SETTINGS: Final = 2
+INTERRUPTED: Final = 130
+
+
+@click.group(cls=RichGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """A miner for Loosh, subnet 78 of Bittensor: it answers validators' encrypted challenges with a language model."""
+
+
+cli.add_command(serve)
+cli.add_command(challenge)
+cli.add_command(config)
+cli.add_command(version)
+
+
+def main() -> NoReturn:
+    """Run one command and leave with its exit code; the one place where an error becomes a line on stderr."""
+    try:
+        cli.main(prog_name="loosh-miner")
+    except MinerError as error:
+        _complain(error)
+        sys.exit(WRONG_SETTINGS if isinstance(error, SettingsError | WalletError) else FAILED)
+    except OSError as error:  # a full disk behind stdout, say; a closed pipe is click's business and quiet
+        _complain(error)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _complain(error: Exception) -> None:
+    red, plain = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() else ("", "")
+    for line in str(error).splitlines():
+        sys.stderr.write(f"{red}loosh-miner: {line}{plain}\n")
