@@ -91,7 +91,11 @@ class _ToStructlog(logging.Handler):
         try:
             log = structlog.get_logger()
             log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
-        except Exception:  # noqa: BLE001 - logging's own contract: a handler never raises, it calls handleError
+        except (
+            TypeError,
+            ValueError,
+            OSError,
+        ):  # arguments that do not fit the message, or a log that can't be written
             self.handleError(record)
 
 

@@ -15,9 +15,11 @@ from app.cli.config import config
 from app.cli.serve import serve
 from app.cli.version import version
 from app.errors import MinerError, SettingsError, WalletError
+from app.validator.errors import MinerNotReady, MinerRefused
 
 FAILED: Final = 1
 WRONG_SETTINGS: Final = 2
+REFUSED: Final = 3
 INTERRUPTED: Final = 130
 
 
@@ -38,13 +40,23 @@ def main() -> NoReturn:
         cli.main(prog_name="loosh-miner")
     except MinerError as error:
         _complain(error)
-        sys.exit(WRONG_SETTINGS if isinstance(error, SettingsError | WalletError) else FAILED)
+        sys.exit(_exit_code(error))
     except OSError as error:  # a full disk behind stdout, say; a closed pipe is click's business and quiet
         _complain(error)
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     sys.exit(0)
+
+
+def _exit_code(error: MinerError) -> int:
+    match error:
+        case SettingsError() | WalletError():
+            return WRONG_SETTINGS
+        case MinerNotReady() | MinerRefused():
+            return REFUSED
+        case _:
+            return FAILED
 
 
 def _complain(error: Exception) -> None:

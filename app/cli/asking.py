@@ -14,8 +14,8 @@ from app.chain.wallet import load_hotkey
 from app.cli.common import ENV_FILE
 from app.protocol.hotkeys import Hotkey
 from app.settings import LoadedSettings, load
-from app.validator_client import ReceivedAnswer, ValidatorClient
-from app.validator_runs import Summary, run_many
+from app.validator.client import ReceivedAnswer, ValidatorClient
+from app.validator.runs import Summary, run_many
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):

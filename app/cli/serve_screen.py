@@ -54,7 +54,7 @@ class TextScreen(ServeScreen):
             "validators": facts.api_url,
             "admin": facts.admin_url,
             "hotkey": facts.hotkey + (" (ephemeral)" if facts.development else ""),
-            "model": f"{facts.model} ({facts.backend})",
+            "engine": f"{facts.backend}, {facts.model}" if facts.model else facts.backend,
         }
         style = "yellow" if facts.development else "green"
         if not self._console.is_terminal:
@@ -78,7 +78,7 @@ class TextScreen(ServeScreen):
 
     @override
     def not_ready(self, reason: str) -> None:
-        self._lines(f"Not ready, validators are told to wait: {reason}")
+        self._lines(f"Not ready: {reason}")
 
     @override
     def draining(self, in_flight: int) -> None:

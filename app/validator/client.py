@@ -27,7 +27,7 @@ from app.protocol.wire import (
     PUBLIC_KEY_PATH,
     AvailabilityAnswer,
 )
-from app.validator_errors import AnswerUnreadable, MinerNotReady, MinerRefused, MinerSilent, MinerUnreachable
+from app.validator.errors import AnswerUnreadable, MinerNotReady, MinerRefused, MinerSilent, MinerUnreachable
 
 AVAILABILITY_SECONDS: Final = 3.0
 HANDSHAKE_SECONDS: Final = 15.0

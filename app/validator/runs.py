@@ -6,8 +6,8 @@ from collections import Counter
 
 import msgspec
 
-from app.validator_client import ReceivedAnswer, ValidatorClient
-from app.validator_errors import NotAnswered
+from app.validator.client import ReceivedAnswer, ValidatorClient
+from app.validator.errors import NotAnswered
 
 
 class Summary(msgspec.Struct, frozen=True):
