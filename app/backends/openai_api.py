@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Final
 
 import aiohttp
@@ -23,12 +23,11 @@ _MOST_ANSWER_BYTES: Final = 8 * 1024 * 1024
 _MOST_ERROR_BYTES: Final = 64 * 1024
 _BYTES_PER_TOKEN: Final = 3
 _OK: Final = 200
-_FIRST_SERVER_ERROR: Final = 500
-# vLLM's words for a prompt and max_tokens that don't fit together; the numbers are the context and the prompt.
+# Statuses that say that the request is at fault; others (no such model, no key, too busy) are the engine's trouble.
+_ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422})
+# How vLLM and its like say that prompt and answer don't fit together.
 _TOO_LONG: Final = re.compile(
-    r"maximum context length is (\d+) tokens?"
-    r".*?(?:prompt contains(?: at least)?|\() *(\d+) (?:input tokens|in the messages)",
-    re.DOTALL,
+    r"maximum context length|context length is only|exceeds? (?:the )?(?:model's )?context", re.IGNORECASE
 )
 _PROBE: Final = b'[{"role":"user","content":"Say yes."}]'
 
@@ -93,25 +92,33 @@ class OpenAiBackend:
         raise BackendUnavailable(f"{self._settings.engine} ended a one-token answer without finishing it")
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
-        """Stream the text. Errors: `BackendUnavailable`, `BackendRejected`."""
-        max_tokens = self._fitting(generation)
-        while True:
-            try:
-                async with self._client().post(
-                    f"{self._settings.base_url}/chat/completions",
-                    data=self._body(generation, max_tokens),
-                    allow_redirects=False,
-                ) as response:
-                    if response.status == _OK:
-                        async for delta in self._deltas(response):
-                            yield delta
-                        return
-                    room = await self._refused(response)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise BackendUnavailable(f"{self._settings.engine}: {type(error).__name__}") from None
-            if room >= max_tokens:
-                raise BackendRejected("the engine refuses the request as it is")
-            max_tokens = room
+        """Stream the text. Errors: `BackendUnavailable`, `BackendRejected`.
+
+        An engine that refuses because prompt and `max_tokens` together are over its context doesn't say how long the
+        prompt is (vLLM stops counting at its limit). It is asked once more without `max_tokens`, which then means
+        all that is left, and is read up to the number that was wanted.
+        """
+        try:
+            async with self._post(self._body(generation, self._fitting(generation))) as response:
+                if not await self._is_too_long(response):
+                    async for delta in self._deltas(response, generation.max_tokens):
+                        yield delta
+                    return
+            async with self._post(self._body(generation, msgspec.UNSET)) as response:
+                if await self._is_too_long(response):
+                    raise BackendRejected(self._over_context())
+                async for delta in self._deltas(response, generation.max_tokens):
+                    yield delta
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise BackendUnavailable(f"{self._settings.engine}: {type(error).__name__}") from None
+
+    def _post(self, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._client().post(f"{self._settings.base_url}/chat/completions", data=body, allow_redirects=False)
+
+    def _over_context(self) -> str:
+        context = self._status.context_tokens
+        limit = f"the model's context of {context} tokens" if context else "the model's context"
+        return f"the prompt fills {limit}: send a shorter one"
 
     def _client(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
@@ -126,7 +133,7 @@ class OpenAiBackend:
         prompt = (len(generation.messages) + len(generation.tools or b"")) // _BYTES_PER_TOKEN
         return max(1, min(generation.max_tokens, context - prompt))
 
-    def _body(self, generation: Generation, max_tokens: int) -> bytes:
+    def _body(self, generation: Generation, max_tokens: int | msgspec.UnsetType) -> bytes:
         return self._encoder.encode(
             ChatRequest(
                 model=self._status.model,
@@ -144,7 +151,7 @@ class OpenAiBackend:
             )
         )
 
-    async def _deltas(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Delta, None]:
+    async def _deltas(self, response: aiohttp.ClientResponse, wanted: int) -> AsyncGenerator[Delta, None]:
         events = EventStream()
         received = 0
         # The end is told once the whole stream was read: token counts come after the finish reason, and a connection
@@ -167,25 +174,27 @@ class OpenAiBackend:
             if events.done:
                 await _drain(response)
                 break
+            if end.completion_tokens > wanted:
+                end.finish = "length"
+                break
         if end.finish is None:
             raise BackendUnavailable(f"{self._settings.engine} ended the answer in its middle")
         yield end
 
-    async def _refused(self, response: aiohttp.ClientResponse) -> int:
-        """How many tokens would fit, if that is why the engine refused; its own words never go further than here."""
+    async def _is_too_long(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether the engine refused for the length; False when it answers. Its own words go no further than here.
+
+        Errors: `BackendRejected` when the request is at fault, `BackendUnavailable` for any other status.
+        """
+        if response.status == _OK:
+            return False
         engine = self._settings.engine
-        if response.status >= _FIRST_SERVER_ERROR or response.status < 400:  # noqa: PLR2004 - redirects are no refusals
+        if response.status not in _ABOUT_THE_REQUEST:
             raise BackendUnavailable(f"{engine} answered with status {response.status}")
         said = (await response.content.read(_MOST_ERROR_BYTES)).decode("utf-8", "replace")
-        too_long = _TOO_LONG.search(said)
-        if too_long is None:
-            raise BackendRejected(f"the engine refused the request with status {response.status}")
-        context, prompt = int(too_long[1]), int(too_long[2])
-        if prompt >= context:
-            raise BackendRejected(
-                f"the prompt has {prompt} tokens, the model's context is {context}: send a shorter one"
-            )
-        return context - prompt
+        if _TOO_LONG.search(said) is None:
+            raise BackendRejected(f"the engine refuses the request (status {response.status})")
+        return True
 
     async def _discover(self) -> None:
         while True:

@@ -26,7 +26,7 @@ class ChatRequest(msgspec.Struct, kw_only=True):
 
     model: str
     messages: msgspec.Raw
-    max_tokens: int
+    max_tokens: int | msgspec.UnsetType
     temperature: float
     top_p: float
     stream: bool

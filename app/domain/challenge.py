@@ -151,4 +151,6 @@ def _in_field[T](name: str, decoder: msgspec.json.Decoder[T], data: Raw) -> T:
     try:
         return decode(decoder, bytes(data))
     except ContentRefused as refusal:
-        raise ContentRefused(refusal.detail.replace("`$", f"`$.{name}")) from None
+        path = f"`$.{name}"
+        detail = refusal.detail.replace("`$", path) if "`$" in refusal.detail else f"{refusal.detail} - at {path}`"
+        raise ContentRefused(detail) from None
