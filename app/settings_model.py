@@ -17,6 +17,7 @@ from app.settings_fields import About, Hotkey, Network, RateLimit, Spec
 _MIB: Final = 1024 * 1024
 _YEAR_SECONDS: Final = 365 * 24 * 3600
 _NOT_READ: Final = "Kept for existing .env files; nothing reads it yet"
+_NO_CHAIN: Final = "This version does not speak to it yet"
 _RENDERED: Final = "For the command line of a vLLM server; the miner itself does not read it yet"
 
 
@@ -32,7 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         About(
             "Identity and chain",
-            "Chain node to use instead of the network's own (ws:// or wss://).",
+            f"Chain node to use instead of the network's own (ws:// or wss://). {_NO_CHAIN}.",
             unset="the network's",
         ),
     ] = None
@@ -90,17 +91,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Who may call
     enable_validator_whitelist: Annotated[
-        bool, About("Who may call", "Answer only hotkeys on the allow-list (chain and Challenge API).")
+        bool, About("Who may call", "Answer only allowed hotkeys: in this version, those in VALIDATOR_HOTKEYS.")
     ] = True
     validator_hotkeys: Annotated[
         tuple[Hotkey, ...],
         About("Who may call", "Hotkeys (ss58, comma between) that are always allowed.", unset="none"),
     ] = ()
-    challenge_api_url: Annotated[str, About("Who may call", "Where the list of active validators is read.")] = (
-        "https://challenge.loosh.ai"
-    )
+    challenge_api_url: Annotated[
+        str, About("Who may call", f"Where the list of active validators is read. {_NO_CHAIN}.")
+    ] = "https://challenge.loosh.ai"
     challenge_api_key: Annotated[
-        Secret[str] | None, About("Who may call", "Deprecated: the hotkey's signature is enough.")
+        Secret[str] | None, About("Who may call", f"Deprecated: the hotkey's signature is enough. {_NO_CHAIN}.")
     ] = None
     enable_legacy_inference: Annotated[
         bool, About("Who may call", "Answer the plaintext POST /inference to callers other than loopback.")
