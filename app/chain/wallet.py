@@ -187,10 +187,8 @@ def _decrypt(file: Path, raw: bytes, password: Secret[str]) -> bytes:
 def _decode(file: Path, raw: bytes) -> _KeyFile:
     try:
         return msgspec.json.decode(raw, type=_KeyFile)
-    except msgspec.ValidationError:
-        raise WalletError(f"{file}: is JSON, but no wallet's key file: restore it, or name the right one") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise WalletError(f"{file}: is not JSON, so no wallet's key file: restore it, or name the right one") from None
+        raise WalletError(f"{file}: is no wallet's key file (JSON): restore it, or name the right one") from None
 
 
 def _hotkey(file: Path, fields: _KeyFile) -> Hotkey:
