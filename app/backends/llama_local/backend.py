@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from app.backends.llama_local.mailbox import Mailbox
 from app.backends.llama_local.options import LlamaLocalSettings, Tuning
@@ -12,6 +12,9 @@ from app.backends.llama_local.order import Order, Piece
 from app.backends.llama_local.worker import Loaded, Worker
 from app.domain.backend import BackendStatus, Delta, Generation
 from app.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from app.backends.llama_local.engine import Engine
 
 _PROMPT_THREADS: Final = 2
 _PROBE: Final = Generation(
@@ -46,11 +49,16 @@ class LlamaLocalBackend:
         await asyncio.get_running_loop().run_in_executor(prompts, worker.join)
         prompts.shutdown(wait=False)
 
+    @property
+    def engine(self) -> "Engine | None":
+        """The engine once it is loaded, for metrics; requests go through `generate`."""
+        loaded = self._worker.loaded if self._worker is not None else None
+        return loaded.engine if loaded is not None else None
+
     def status(self) -> BackendStatus:
         """The engine's state; never waits."""
         reason = self._reason()
-        loaded = self._worker.loaded if self._worker is not None else None
-        context = loaded.engine.context_tokens if loaded is not None else 0
+        context = self.engine.context_tokens if self.engine is not None else 0
         return BackendStatus(ready=not reason, reason=reason, model=self._name, context_tokens=context)
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:

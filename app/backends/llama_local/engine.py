@@ -57,9 +57,14 @@ class Engine:
         return self._scheduler.counters
 
     @property
+    def running(self) -> int:
+        """Requests that have a slot."""
+        return self._scheduler.running
+
+    @property
     def active(self) -> int:
         """Requests that are worked on or wait inside the engine."""
-        return self._scheduler.running + self._scheduler.waiting + len(self._inbox)
+        return self.running + self._scheduler.waiting + len(self._inbox)
 
     def submit(self, order: Order, emit: Callable[[Piece], None]) -> Sequence:
         """Start writing. `emit` is called in the engine's thread; its last piece, and only that, has an `end`."""

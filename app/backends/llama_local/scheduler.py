@@ -133,13 +133,15 @@ class Scheduler:
                     self._waiting.append(sequence)
 
     def _admit(self) -> None:
+        full = False
         for sequence in tuple(self._waiting):
-            if not self._has_room(sequence):
-                if sequence.order.urgent:
-                    continue
-                return
-            self._waiting.remove(sequence)
-            self._join(sequence)
+            if full and not sequence.order.urgent:  # nobody overtakes but the urgent
+                continue
+            if self._has_room(sequence):
+                self._waiting.remove(sequence)
+                self._join(sequence)
+            else:
+                full = True
 
     def _has_room(self, sequence: Sequence) -> bool:
         busy = self._busy()
@@ -194,9 +196,9 @@ class Scheduler:
         return slot.common(sequence.tokens) if reuse else 0
 
     def _leave(self, slot: _Slot, end: End) -> None:
-        if slot.sequence is not None:
-            slot.sequence.finish(end)
-        slot.sequence, slot.used = None, time.monotonic()
+        sequence, slot.sequence, slot.used = slot.sequence, None, time.monotonic()
+        if sequence is not None:
+            sequence.finish(end)
         if not self._tuning.prefix_reuse:
             self._drop(slot)
         idle = sorted((slot for slot in self._slots if slot.sequence is None), key=lambda slot: -slot.used)
