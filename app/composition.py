@@ -184,7 +184,9 @@ def _public(loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, 
         challenge_bytes=settings.max_challenge_bytes,
         inference_for_all=settings.enable_legacy_inference,
     )
-    return public_app(routes.handlers, failure_responses(wire.keyring, core.metrics), api_docs=settings.api_docs)
+    return public_app(
+        routes, failure_responses(wire.keyring, core.metrics, routes.admit_other), api_docs=settings.api_docs
+    )
 
 
 def _backend(settings: Settings) -> Backend:

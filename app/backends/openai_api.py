@@ -21,7 +21,7 @@ _KEEPALIVE_SECONDS: Final = 75.0
 _DRAIN_SECONDS: Final = 0.25
 _MOST_ANSWER_BYTES: Final = 8 * 1024 * 1024
 _MOST_ERROR_BYTES: Final = 64 * 1024
-_BYTES_PER_TOKEN: Final = 3
+_BYTES_PER_TOKEN: Final = 2
 _OK: Final = 200
 # Statuses that say that the request is at fault; others (no such model, no key, too busy) are the engine's trouble.
 _ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422})
@@ -99,7 +99,7 @@ class OpenAiBackend:
         all that is left, and is read up to the number that was wanted.
         """
         try:
-            async with self._post(self._body(generation, self._fitting(generation))) as response:
+            async with self._post(self._body(generation, self._limit(generation))) as response:
                 if not await self._is_too_long(response):
                     async for delta in self._deltas(response, generation.max_tokens):
                         yield delta
@@ -125,13 +125,12 @@ class OpenAiBackend:
             raise BackendUnavailable(f"the connection to {self._settings.engine} is not open")
         return self._http
 
-    def _fitting(self, generation: Generation) -> int:
-        """`max_tokens` that leave room for the prompt, going by its size; the engine's refusal mends a wrong guess."""
+    def _limit(self, generation: Generation) -> int | msgspec.UnsetType:
+        """`max_tokens` where prompt and answer surely fit together; else unset, which means all that is left."""
         context = self._status.context_tokens
-        if not context:
-            return generation.max_tokens
         prompt = (len(generation.messages) + len(generation.tools or b"")) // _BYTES_PER_TOKEN
-        return max(1, min(generation.max_tokens, context - prompt))
+        fits = not context or prompt + generation.max_tokens <= context
+        return generation.max_tokens if fits else msgspec.UNSET
 
     def _body(self, generation: Generation, max_tokens: int | msgspec.UnsetType) -> bytes:
         return self._encoder.encode(

@@ -13,7 +13,6 @@ from app.protocol.json_shape import decode
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
-_NOTHING: Final = Raw(b"null")
 MAX_MESSAGES: Final = 4096
 MAX_TOOLS: Final = 512
 
@@ -95,14 +94,14 @@ class ChallengeMetadata(msgspec.Struct):
 class Challenge(msgspec.Struct, kw_only=True):
     """The plaintext of a challenge. Unknown fields are ignored; `null` means the setting's default."""
 
-    messages: Raw = _NOTHING
+    messages: Raw = msgspec.field(default_factory=Raw)
     prompt: str | None = None
     model: str | None = None
     max_tokens: Annotated[int, Meta(ge=1)] | None = None
     temperature: Annotated[float, Meta(ge=0)] | None = None
     top_p: Annotated[float, Meta(ge=0)] | None = None
-    tools: Raw = _NOTHING
-    tool_choice: Raw = _NOTHING
+    tools: Raw = msgspec.field(default_factory=Raw)
+    tool_choice: Raw = msgspec.field(default_factory=Raw)
     correlation_id: Annotated[str, Meta(max_length=256)] | None = None
     metadata: ChallengeMetadata | None = None
 
@@ -130,11 +129,11 @@ class ChallengeReader:
             raise ContentRefused("neither messages nor prompt: send one of them", reason="content")
         if _given(challenge.tools):
             tools = _in_field("tools", self._tools, challenge.tools)
-            challenge.tools = challenge.tools if tools else _NOTHING
+            challenge.tools = challenge.tools if tools else Raw()
         if _given(challenge.tool_choice):
-            choice = _in_field("tool_choice", self._tool_choice, challenge.tool_choice)
-            if choice not in ("auto", "none") and not _given(challenge.tools):
-                raise ContentRefused("tool_choice asks for a tool, but there are no tools")
+            _in_field("tool_choice", self._tool_choice, challenge.tool_choice)
+            if not _given(challenge.tools):
+                challenge.tool_choice = Raw()  # engines refuse a choice among no tools; a text is still worth something
         return challenge
 
 
@@ -144,7 +143,7 @@ def given(raw: Raw) -> bytes | None:
 
 
 def _given(raw: Raw) -> bool:
-    return bytes(raw) != b"null"
+    return bytes(raw) not in (b"", b"null")
 
 
 def _in_field[T](name: str, decoder: msgspec.json.Decoder[T], data: Raw) -> T:

@@ -8,12 +8,10 @@ from app.domain.admission import Admission
 from app.domain.backend import Backend
 from app.domain.probing import Probing
 
-
 _TOLD_TO_STRANGERS: Final = {
     "draining": "the miner is draining before it stops",
     "loading": "the model is loading",
     "backend": "the engine is not ready",
-    "allow_list": "no validator may be served: the allow-list is empty",
 }
 
 
@@ -25,8 +23,8 @@ class Readiness(msgspec.Struct, frozen=True):
     reason: str = ""
 
     def told_to_strangers(self) -> str:
-        """The cause as a sentence without addresses, paths or an engine's words; empty when ready."""
-        return _TOLD_TO_STRANGERS.get(self.cause, "")
+        """The reason without addresses, paths or an engine's words; empty when ready."""
+        return _TOLD_TO_STRANGERS.get(self.cause, self.reason)
 
 
 class AccessReadiness(Protocol):

@@ -11,11 +11,14 @@ from litestar import Litestar, MediaType, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.spec import License, OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec import License, OpenAPIMediaType, Operation, Reference, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
 from app import __version__
+from app.domain.answer import Answer
 from app.protocol.wire import ErrorAnswer, HandshakeNeeded
+from app.transport.body import PlainRequest
+from app.transport.body_schemas import body_schemas
 
 _ASSETS: Final = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -27,8 +30,9 @@ _CONTENT_POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; worker-src blob:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-_SESSION_STATUS: Final = 401
+_SCHEMAS: Final = "#/components/schemas/"
 _TEXTS: Final = {
+    200: "The answer, whole or cut",
     400: "The handshake does not verify or decrypt; one text for every cause",
     401: "No such session, or the token does not open: shake hands again with this public key",
     403: "Not allowed",
@@ -43,25 +47,34 @@ _TEXTS: Final = {
 
 
 def answers(*statuses: int) -> dict[int, ResponseSpec]:
-    """The refusals that a route documents, by status."""
-    return {status: _refusal(status) for status in statuses}
+    """What a route documents to answer, by status; 200 stands for an answer to a challenge."""
+    bodies: dict[int, type[msgspec.Struct]] = {200: Answer, 401: HandshakeNeeded}
+    return {
+        status: ResponseSpec(
+            data_container=bodies.get(status, ErrorAnswer), description=_TEXTS[status], generate_examples=False
+        )
+        for status in statuses
+    }
 
 
-def _refusal(status: int) -> ResponseSpec:
-    body = HandshakeNeeded if status == _SESSION_STATUS else ErrorAnswer
-    return ResponseSpec(data_container=body, description=_TEXTS[status], generate_examples=False)
-
-
-def _body(media_type: str, schema: Schema) -> RequestBody:
+def _body(media_type: str, schema: Schema | Reference) -> RequestBody:
     return RequestBody(content={media_type: OpenAPIMediaType(schema=schema)}, required=True)
 
 
 @dataclass
-class JsonBody(Operation):
-    """A route whose body is a JSON object, read by the protocol layer rather than by the framework."""
+class KeyExchangeBody(Operation):
+    """A route whose body is a handshake, read by the protocol layer rather than by the framework."""
 
     def __post_init__(self) -> None:
-        self.request_body = _body("application/json", Schema(type=OpenAPIType.OBJECT))
+        self.request_body = _body("application/json", Reference(ref=f"{_SCHEMAS}KeyExchange"))
+
+
+@dataclass
+class ChallengeBody(Operation):
+    """A route whose body is a challenge in plaintext, read by the domain rather than by the framework."""
+
+    def __post_init__(self) -> None:
+        self.request_body = _body("application/json", Reference(ref=f"{_SCHEMAS}Challenge"))
 
 
 @dataclass
@@ -77,27 +90,30 @@ class BinaryBody(Operation):
 class ApiPages:
     """/openapi.json, /docs and /redoc over the given routes. The description is made when first asked for."""
 
-    def __init__(self, routes: Callable[[], list[HTTPRouteHandler]]) -> None:
+    def __init__(self, routes: Callable[[], list[HTTPRouteHandler]], admit: Callable[[PlainRequest], None]) -> None:
         self._routes = routes
+        self._admit = admit
         self._files = files("app") / "web" / "apidocs"
 
     def handlers(self) -> list[HTTPRouteHandler]:
         """The pages and the files they load."""
         description = functools.cache(self._describe)
 
-        @get("/openapi.json", include_in_schema=False, sync_to_thread=True)
+        page = functools.partial(get, include_in_schema=False, sync_to_thread=True, before_request=self._admit)
+
+        @page("/openapi.json")
         def openapi() -> Response[bytes]:
             return Response(description(), media_type=MediaType.JSON)
 
-        @get("/docs", include_in_schema=False, sync_to_thread=True)
+        @page("/docs")
         def docs() -> Response[bytes]:
             return self._page("docs.html")
 
-        @get("/redoc", include_in_schema=False, sync_to_thread=True)
+        @page("/redoc")
         def redoc() -> Response[bytes]:
             return self._page("redoc.html")
 
-        @get("/docs/assets/{name:str}", include_in_schema=False, sync_to_thread=True)
+        @page("/docs/assets/{name:str}")
         def asset(name: str) -> Response[bytes]:
             media_type = _ASSETS.get(name)
             if media_type is None:
@@ -120,4 +136,6 @@ class ApiPages:
         )
         # An app of its own: the framework's own pages load from elsewhere and answer unknown paths in HTML.
         described = Litestar(self._routes(), openapi_config=config, logging_config=None)
-        return msgspec.json.encode(described.openapi_schema.to_schema())
+        document = described.openapi_schema.to_schema()
+        document["components"]["schemas"] |= body_schemas(f"{_SCHEMAS}{{name}}")
+        return msgspec.json.encode(document)

@@ -1,6 +1,5 @@
 """The two Litestar apps: the wire for validators, and the operator's own."""
 
-from collections.abc import Callable
 from typing import Final
 
 from litestar import Litestar
@@ -10,14 +9,17 @@ from app.errors import NotAllowed
 from app.transport.api_docs import ApiPages
 from app.transport.body import PlainRequest
 from app.transport.failures import Failures
+from app.transport.public import PublicRoutes
 
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
-def public_app(routes: Callable[[], list[HTTPRouteHandler]], failures: Failures, *, api_docs: bool) -> Litestar:
+def public_app(routes: PublicRoutes, failures: Failures, *, api_docs: bool) -> Litestar:
     """What validators reach; `api_docs` adds /docs, /redoc and /openapi.json."""
-    pages = ApiPages(routes).handlers() if api_docs else []
-    return Litestar([*routes(), *pages], openapi_config=None, exception_handlers={**failures}, logging_config=None)
+    pages = ApiPages(routes.handlers, routes.admit_other).handlers() if api_docs else []
+    return Litestar(
+        [*routes.handlers(), *pages], openapi_config=None, exception_handlers={**failures}, logging_config=None
+    )
 
 
 def admin_app(handlers: list[HTTPRouteHandler], failures: Failures) -> Litestar:

@@ -9,7 +9,7 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException
 
-from app.errors import Refusal, SessionRefused
+from app.errors import RateLimited, Refusal, SessionRefused
 from app.metrics import Metrics
 from app.protocol.rsa_keys import RsaKeyring
 from app.protocol.wire import ErrorAnswer, HandshakeNeeded
@@ -17,13 +17,16 @@ from app.transport.body import ClientGone, PlainRequest
 
 _CLIENT_CLOSED: Final = 499
 _SERVER_FAULT: Final = 500
+_NO_ROUTE: Final = frozenset({404, 405})
 
 
 type Failures = dict[int | type[Exception], Callable[[PlainRequest, Any], Response[bytes]]]
 
 
-def failure_responses(keyring: RsaKeyring, metrics: Metrics) -> Failures:
-    """Handlers for all exceptions that can leave a route."""
+def failure_responses(
+    keyring: RsaKeyring, metrics: Metrics, admit_other: Callable[[PlainRequest], None] | None = None
+) -> Failures:
+    """Handlers for all exceptions that can leave a route; `admit_other` counts requests that meet no route."""
     log = structlog.get_logger("app.transport")
 
     def refused(request: PlainRequest, refusal: Refusal) -> Response[bytes]:
@@ -41,9 +44,13 @@ def failure_responses(keyring: RsaKeyring, metrics: Metrics) -> Failures:
         return _json(ErrorAnswer("the connection was closed by the caller"), _CLIENT_CLOSED)
 
     def framework(request: PlainRequest, error: HTTPException) -> Response[bytes]:
-        del request
         if error.status_code >= _SERVER_FAULT:
             return fault(error)
+        if admit_other is not None and error.status_code in _NO_ROUTE:
+            try:
+                admit_other(request)
+            except RateLimited as limited:
+                return refused(request, limited)
         detail = {404: "no such path", 405: "this path takes another method"}.get(error.status_code, "bad request")
         allow = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
         return _json(ErrorAnswer(detail), error.status_code, allow)

@@ -23,7 +23,7 @@ from app.protocol.wire import (
     KeyExchangeAnswer,
     PublicKeyAnswer,
 )
-from app.transport.api_docs import BinaryBody, JsonBody, answers
+from app.transport.api_docs import BinaryBody, ChallengeBody, KeyExchangeBody, answers
 from app.transport.body import BodyLimits, PlainRequest, read_body
 from app.transport.caller import Callers
 from app.transport.disconnect import while_connected
@@ -86,6 +86,10 @@ class PublicRoutes:
         """All routes of the public listener but the API's pages."""
         return [*self._checks(), *self._handshake(), *self._challenge()]
 
+    def admit_other(self, request: PlainRequest) -> None:
+        """Spend from the caller's budget for everything but the wire. Errors: `RateLimited`."""
+        self._admit(request, "other")
+
     def _admit(self, request: PlainRequest, route: str) -> str:
         source = self._callers.address(request)
         self._access.admit_source(route, source)
@@ -107,12 +111,12 @@ class PublicRoutes:
 
         @get("/livez", responses=answers(429), summary="Does the process run?")
         async def livez(request: PlainRequest) -> Response[Liveness]:
-            self._admit(request, "other")
+            self.admit_other(request)
             return Response(Liveness())
 
         @get("/readyz", responses=answers(429, 503), summary="Are challenges answered?")
         async def readyz(request: PlainRequest) -> Response[ReadinessAnswer]:
-            self._admit(request, "other")
+            self.admit_other(request)
             readiness = self._health.readiness()
             return Response(
                 ReadinessAnswer(readiness.ready, readiness.told_to_strangers()),
@@ -131,7 +135,7 @@ class PublicRoutes:
             "/fiber/key-exchange",
             status_code=200,
             responses=answers(400, 403, 408, 413, 415, 422, 429, 503),
-            operation_class=JsonBody,
+            operation_class=KeyExchangeBody,
             summary="Agree on a session",
         )
         async def key_exchange(request: PlainRequest) -> Response[KeyExchangeAnswer]:
@@ -175,8 +179,8 @@ class PublicRoutes:
             "/inference",
             status_code=200,
             media_type=_JSON,
-            responses=answers(403, 408, 413, 415, 422, 429, 503),
-            operation_class=JsonBody,
+            responses=answers(200, 403, 408, 413, 415, 422, 429, 503),
+            operation_class=ChallengeBody,
             deprecated=True,
             summary="A challenge in plaintext, from this machine only unless enabled",
         )

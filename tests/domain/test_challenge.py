@@ -37,6 +37,11 @@ def test_nulls_and_unknown_fields_are_no_trouble() -> None:
     assert challenge.max_tokens is None
 
 
+def test_a_choice_among_no_tools_is_none() -> None:
+    assert given(_read(messages=USER, tool_choice="required").tool_choice) is None
+    assert given(_read(messages=USER, tool_choice="required", tools=TOOLS).tool_choice) == b'"required"'
+
+
 def test_an_empty_list_of_tools_is_none() -> None:
     assert given(_read(messages=USER, tools=[]).tools) is None
 
@@ -58,7 +63,6 @@ def test_an_empty_list_of_tools_is_none() -> None:
         ({"messages": USER, "tools": {}}, "$.tools"),
         ({"messages": USER, "tools": [{"type": "function"}]}, "$.tools[0]"),
         ({"messages": USER, "tools": TOOLS, "tool_choice": "all"}, "$.tool_choice"),
-        ({"messages": USER, "tool_choice": "required"}, "no tools"),
         ({"messages": USER, "metadata": {"timing_data": {"stages": 5}}}, "$.metadata.timing_data.stages"),
     ],
 )
