@@ -5,7 +5,7 @@ Exit codes: 0 done, 1 it failed, 2 wrong usage, settings or wallet, 3 the miner 
 """
 
 import sys
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn, override
 
 import click
 from rich_click import RichGroup
@@ -23,7 +23,18 @@ REFUSED: Final = 3
 INTERRUPTED: Final = 130
 
 
-@click.group(cls=RichGroup, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(RichGroup):
+    """The group of all commands; an interrupt is no failure of theirs."""
+
+    @override
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """A miner for Loosh, subnet 78 of Bittensor: it answers validators' encrypted challenges with a language model."""
 
@@ -44,8 +55,6 @@ def main() -> NoReturn:
     except OSError as error:  # a full disk behind stdout, say; a closed pipe is click's business and quiet
         _complain(error)
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     sys.exit(0)
 
 
