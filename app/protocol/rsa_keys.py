@@ -65,7 +65,10 @@ class RsaKeyring:
         return age >= self._rotate_after
 
     def decrypt(self, ciphertext: bytes) -> bytes:
-        """Return the plaintext; HandshakeRefused when no key of now opens it, in one way whatever the cause."""
+        """Return the plaintext; HandshakeRefused when no key of now opens it, in one way whatever the cause.
+
+        A failure always tries every key. (A ciphertext above a modulus costs less; both are public.)
+        """
         keys = [self._current]
         if self._previous is not None and self._clock() - self._since <= self._overlap:
             keys.append(self._previous)

@@ -115,7 +115,7 @@ class SessionTable:
         self._ttl = ttl
         self._per_hotkey = per_hotkey
         self._total = total
-        self._tokens = tokens or TokenMemory()
+        self._tokens = TokenMemory() if tokens is None else tokens
         self._by_uuid: OrderedDict[str, Session] = OrderedDict()
         self._by_hotkey: dict[str, dict[str, Session]] = {}
         self.counts = SessionCounts()

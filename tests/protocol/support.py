@@ -5,6 +5,7 @@ import json
 import os
 import uuid
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ START = 1_795_437_100.0
 HOME = "192.0.2.1"
 
 
+@cache
 def recorded_key() -> rsa.RSAPrivateKey:
-    """The recorded miner's key: making one takes long."""
+    """The recorded miner's key; making one takes long, and so does reading it, which checks it."""
     key = load_pem_private_key(RECORDED["miner_rsa_private_key_pem"].encode(), password=None)
     assert isinstance(key, rsa.RSAPrivateKey)
     return key
