@@ -34,9 +34,10 @@ STAMP = VENV / "made-from.json"  # complete only when written last; anything els
 WORK = ROOT / ".tools"
 LOG = WORK / "env.log"
 PYTHON_VERSION = ROOT / ".python-version"
+PYPROJECT = ROOT / "pyproject.toml"
 LOCKS = {"runtime": ROOT / "requirements.lock", "dev": ROOT / "requirements-dev.lock"}
 BUILD_LOCK = ROOT / "toolchain" / "build.lock"
-INPUTS = (PYTHON_VERSION, ROOT / "pyproject.toml", BUILD_LOCK, *LOCKS.values())
+INPUTS = (PYTHON_VERSION, PYPROJECT, BUILD_LOCK, *LOCKS.values())
 
 # What pyproject.toml's x86-64-v3 takes for granted: the flag in /proc/cpuinfo, and llama.cpp's name for it.
 BASELINE = {"avx": "GGML_AVX", "avx2": "GGML_AVX2", "fma": "GGML_FMA", "f16c": "GGML_F16C", "bmi2": "GGML_BMI2"}
@@ -87,9 +88,8 @@ def read_stamp() -> dict[str, str]:
         return {}
 
 
-def write_stamp(kind: str, inputs: str, cmake_args: str) -> None:
-    """Note what .venv was made from; no inputs means unfinished, with the operator's choices kept."""
-    STAMP.write_text(json.dumps({"kind": kind, "inputs": inputs, "cmake_args": cmake_args}), encoding="utf-8")
+def write_stamp(made: dict[str, str]) -> None:
+    STAMP.write_text(json.dumps(made), encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -113,14 +113,19 @@ def install(kind: str, inputs: str) -> None:
     cmake_args = os.environ.get("CMAKE_ARGS", before.get("cmake_args", ""))
     say("making .venv from the locks")
     ensure_venv()
-    write_stamp(kind, "", cmake_args)
+    settings = llama_settings(cmake_args)
+    made = {"kind": kind, "cmake_args": cmake_args, "llama": llama_fingerprint(settings)}
+    write_stamp({**made, "llama": before.get("llama", "")})  # no inputs: unfinished, the operator's choices kept
+    into = ("--python", str(VENV))
     build_tools = ("--build-constraints", str(BUILD_LOCK), "--require-build-hashes")
-    into = ("--python", str(VENV), *build_tools)
     with LOG.open("w", encoding="utf-8") as log:
         uv = WatchedUv(ROOT, log, build_environment(cmake_args))
-        uv.run("pip", "sync", *into, "--require-hashes", *llama_settings(cmake_args), str(LOCKS[kind]))
-        uv.run("pip", "install", *into, "--no-deps", "--editable", str(ROOT))
-    write_stamp(kind, inputs, cmake_args)
+        if before.get("llama") != made["llama"]:
+            # uv looks at the version only, and its --reinstall forgets the wheels that it has built.
+            uv.run("pip", "uninstall", *into, "llama-cpp-python")
+        uv.run("pip", "sync", *into, *build_tools, "--require-hashes", *settings, str(LOCKS[kind]))
+        uv.run("pip", "install", *into, *build_tools, "--no-deps", "--editable", str(ROOT))
+    write_stamp({**made, "inputs": inputs})
     say(f".venv is ready ({time.monotonic() - started:.0f} s)")
 
 
@@ -145,6 +150,8 @@ def ensure_venv() -> None:
 def build_environment(cmake_args: str) -> dict[str, str]:
     environment = {**os.environ, "NO_COLOR": "1", "CMAKE_ARGS": cmake_args}
     environment.pop("RUST_LOG", None)  # uv's own words are read
+    # Another checkout may be building the same wheel: waiting for it is quicker than failing, uv's way after 5 minutes.
+    environment.setdefault("UV_LOCK_TIMEOUT", "3600")
     environment.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(cores()))
     return environment
 
@@ -159,6 +166,13 @@ def llama_settings(cmake_args: str) -> list[str]:
     for name, value in defines.items():
         settings += ["--config-settings-package", f"llama-cpp-python:cmake.define.{name}={value}"]
     return settings
+
+
+def llama_fingerprint(settings: list[str]) -> str:
+    """Tell one set of build flags from another: pyproject.toml's (read as text: python 3.9 knows no TOML) and these."""
+    table = PYPROJECT.read_text(encoding="utf-8").partition("[tool.uv.config-settings-package.llama-cpp-python]")[2]
+    flags = [line for line in table.partition("\n[")[0].splitlines() if not line.startswith("#")]
+    return hashlib.sha256("\n".join([*flags, *settings]).encode()).hexdigest()
 
 
 def missing_instructions() -> list[str]:

@@ -29,7 +29,8 @@ SHOWN_LINES = 25
 
 BUILDING = re.compile(r"Build(?:ing|.*directory).*llama[-_]cpp[-_]python")
 STEP = re.compile(r"\[(\d+)/(\d+)\] ")  # ninja's counter
-CHATTER = re.compile(r"^(?:DEBUG|TRACE) (?!.*\berror\b)|^\s*$")
+WAITING = re.compile(r"Waiting to acquire")
+CHATTER = re.compile(r"^(?:DEBUG|TRACE)\b(?!.*\berror:)|^\s*$")
 COMPILER_COMPLAINT = re.compile(r"\berror\b|FAILED:|CMake Error|No space left|Killed", re.IGNORECASE)
 
 
@@ -97,6 +98,8 @@ class WatchedUv:
             say(
                 f"building llama.cpp once, about {MINUTES_ON_TWO_CORES} minutes on 2 cores ({cores()} here); it is kept"
             )
+        if WAITING.search(text):
+            say("another command of this machine's uv fetches or builds the same: waiting for it")
         counter = STEP.search(text)
         if counter:
             self._step = f"step {counter[1]} of {counter[2]}, "
