@@ -93,7 +93,8 @@ class ValidatorClient:
         self.hotkey = hotkey
         self._side = ValidatorSide(hotkey, time.time, os.urandom)
         self._timeout = timeout
-        self._session: ClientSession | None = None
+        self.session: ClientSession | None = None
+        """The session in use."""
         self._shaking = asyncio.Lock()
         self._http: aiohttp.ClientSession | None = None
 
@@ -110,7 +111,9 @@ class ValidatorClient:
     async def availability(self) -> AvailabilityAnswer:
         """Ask whether challenges may be sent."""
         headers = {AVAILABILITY_HOTKEY_HEADER: self.hotkey.ss58}
-        reply = await self._request("GET", AVAILABILITY_PATH, seconds=AVAILABILITY_SECONDS, headers=headers)
+        reply = await self._request(
+            "GET", AVAILABILITY_PATH, seconds=min(AVAILABILITY_SECONDS, self._timeout), headers=headers
+        )
         _expect_ok("availability", reply)
         return _decode("availability", reply.body, AvailabilityAnswer)
 
@@ -140,7 +143,7 @@ class ValidatorClient:
 
     async def public_key(self) -> str:
         """Fetch the miner's RSA key (PEM)."""
-        reply = await self._request("GET", PUBLIC_KEY_PATH, seconds=HANDSHAKE_SECONDS)
+        reply = await self._request("GET", PUBLIC_KEY_PATH, seconds=min(HANDSHAKE_SECONDS, self._timeout))
         _expect_ok("public key", reply)
         return _decode("public key", reply.body, dict[str, str]).get("public_key", "")
 
@@ -152,11 +155,13 @@ class ValidatorClient:
         except MinerError as error:
             raise AnswerUnreadable(f"handshake: {error}") from None
         headers = {"content-type": "application/json"}
-        reply = await self._request("POST", KEY_EXCHANGE_PATH, seconds=HANDSHAKE_SECONDS, headers=headers, body=body)
+        reply = await self._request(
+            "POST", KEY_EXCHANGE_PATH, seconds=min(HANDSHAKE_SECONDS, self._timeout), headers=headers, body=body
+        )
         _expect_ok("handshake", reply)
         if _decode("handshake", reply.body, dict[str, Any]).get("success") is not True:
             raise AnswerUnreadable("handshake: the miner's 200 does not say success")
-        self._session = session
+        self.session = session
         return session
 
     async def challenge(self, payload: object) -> ReceivedAnswer:
@@ -192,8 +197,8 @@ class ValidatorClient:
     ) -> tuple[ClientSession, int]:
         """Give the session, and 1 if this call had to open it: of many that find the old one stale, one does."""
         async with self._shaking:
-            if self._session is not None and self._session is not stale:
-                return self._session, 0
+            if self.session is not None and self.session is not stale:
+                return self.session, 0
             return await self.shake_hands(public_key), 1
 
     async def _post(self, session: ClientSession, plaintext: bytes) -> _Reply:
