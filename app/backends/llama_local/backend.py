@@ -59,7 +59,8 @@ class LlamaLocalBackend:
         """The engine's state; never waits."""
         reason = self._reason()
         context = self.engine.context_tokens if self.engine is not None else 0
-        return BackendStatus(ready=not reason, reason=reason, model=self._name, context_tokens=context)
+        loading = self._worker is not None and self.engine is None and not self._worker.failure
+        return BackendStatus(ready=not reason, reason=reason, loading=loading, model=self._name, context_tokens=context)
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Stream the text; the last delta has `finish` set."""

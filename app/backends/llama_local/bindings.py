@@ -45,6 +45,11 @@ def load_library() -> None:
     llama_cpp.llama_backend_init()
 
 
+def can_use_gpu() -> bool:
+    """Whether this build of llama.cpp computes on GPUs."""
+    return llama_cpp.llama_supports_gpu_offload()
+
+
 class Model:
     """Weights and vocabulary."""
 
@@ -61,7 +66,9 @@ class Model:
         with _NativeLog() as log:
             handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if handle is None:
-            raise BackendUnavailable(log.text() or "no reason given")
+            raise BackendUnavailable(
+                f"{path} can't be loaded ({log.text()}): download it again, or use a model that this llama.cpp knows"
+            )
         self.handle: Final = handle
         vocabulary = llama_cpp.llama_model_get_vocab(handle)
         if vocabulary is None:
@@ -151,7 +158,9 @@ class Context:
         with _NativeLog() as log:
             handle = llama_cpp.llama_init_from_model(model.handle, params)
         if handle is None:
-            raise BackendUnavailable(log.text() or f"no memory for a context of {shape.cells} tokens")
+            raise BackendUnavailable(
+                f"a context of {shape.cells} tokens can't be had ({log.text()}): lower LLAMA_CONTEXT or LLAMA_PARALLEL"
+            )
         memory = llama_cpp.llama_get_memory(handle)
         if memory is None:
             raise BackendUnavailable("this kind of model keeps no context: use a model that writes text")
@@ -279,7 +288,7 @@ class _NativeLog:
             self._lines.append(text.decode(errors="replace").strip())
 
     def text(self) -> str:
-        return "; ".join(line for line in self._lines if line)
+        return "; ".join(line for line in self._lines if line) or "no reason given"
 
 
 def _at[Pointer: "ctypes._Pointer[Any]"](  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - it has no public name

@@ -104,7 +104,9 @@ class ChatTemplate:
                 strftime_now=_now,
             )
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-            raise BackendRejected(f"the model's chat template can't take these messages: {error}") from error
+            # An error's text may quote the messages, which no log may hold; what stands in the template does not.
+            why = str(error) if str(error) in self._source else type(error).__name__
+            raise BackendRejected(f"the model's chat template can't take these messages: {why}") from None
 
     def _message(self, message: Message) -> Rendered:
         """Text content in one piece, as templates expect it."""
@@ -132,7 +134,7 @@ def _flat(content: str | list[ContentPart] | None) -> str:
         return content
     for part in content:
         if part.type not in {"text", "input_text", "refusal"}:
-            raise BackendRejected(f"the model reads text only: content of type {part.type[:40]!r} can't be used")
+            raise BackendRejected("the model reads text only: send content parts of type 'text'")
     return "\n".join(part.text for part in content)
 
 

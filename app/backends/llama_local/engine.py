@@ -1,5 +1,6 @@
 """A loaded model at work: what other threads may ask of it, and the loop of the thread that does the work."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -8,18 +9,20 @@ from typing import Final
 
 import structlog
 
-from app.backends.llama_local.bindings import Context, ContextShape, Model, ModelFacts, load_library
+from app.backends.llama_local.bindings import Context, ContextShape, Model, ModelFacts, can_use_gpu, load_library
 from app.backends.llama_local.options import LlamaLocalSettings, Tuning
 from app.backends.llama_local.order import Order, Piece
 from app.backends.llama_local.scheduler import Counters, Scheduler
 from app.backends.llama_local.sequence import Sequence
 from app.backends.llama_local.threads import physical_cores
+from app.errors import BackendUnavailable
 
 _log = structlog.get_logger(__name__)
 _FAILURES_IN_A_ROW: Final = 3
 _LEAST_CONTEXT: Final = 2048
 _CELL_BUDGET: Final = 512 * 1024 * 1024
 """Memory for the context where the operator did not say how much: fits beside a browser on a small laptop."""
+_MEMORY_PART: Final = 0.75
 _CLOSING: Final = "the miner is stopping"
 
 
@@ -32,16 +35,12 @@ class Engine:
         """Load; takes seconds to minutes. `go_on` is told the share loaded, and ends the loading by answering no."""
         load_library()
         self.model: Final = Model(path, gpu_layers=settings.gpu_layers, go_on=go_on)
-        self.context_tokens, cells = sizes(self.model.facts(), settings, tuning)
-        shape = ContextShape(
-            cells=cells,
-            sequences=settings.parallel + 1,
-            batch_tokens=tuning.batch_tokens,
-            threads=settings.threads or physical_cores(),
-            shared_cells=tuning.shared_cells,
-            flash_attention=tuning.flash_attention,
-        )
-        self._context = Context(self.model, shape)
+        try:
+            self.context_tokens, shape = _shape(self.model.facts(), settings, tuning)
+            self._context = Context(self.model, shape)
+        except BackendUnavailable:
+            self.model.close()
+            raise
         self._scheduler = Scheduler(self.model, self._context, tuning, parallel=settings.parallel)
         self._inbox: deque[Sequence] = deque()
         self._wake = threading.Condition()
@@ -125,6 +124,25 @@ class Engine:
             while self._inbox:
                 self._scheduler.submit(self._inbox.popleft())
             return not self._stopping
+
+
+def _shape(facts: ModelFacts, settings: LlamaLocalSettings, tuning: Tuning) -> tuple[int, ContextShape]:
+    context_tokens, cells = sizes(facts, settings, tuning)
+    wanted, memory = cells * facts.cell_bytes, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if wanted > _MEMORY_PART * memory and not (can_use_gpu() and settings.gpu_layers):
+        # Linux would hand the memory out, and kill the miner once it is touched.
+        raise BackendUnavailable(
+            f"a context of {cells} tokens takes {wanted >> 20} MB, this machine has {memory >> 20} MB: "
+            "lower LLAMA_CONTEXT or LLAMA_PARALLEL"
+        )
+    return context_tokens, ContextShape(
+        cells=cells,
+        sequences=settings.parallel + 1,
+        batch_tokens=tuning.batch_tokens,
+        threads=settings.threads or physical_cores(),
+        shared_cells=tuning.shared_cells,
+        flash_attention=tuning.flash_attention,
+    )
 
 
 def sizes(facts: ModelFacts, settings: LlamaLocalSettings, tuning: Tuning) -> tuple[int, int]:

@@ -28,7 +28,7 @@ class MachineLoad:
     """What others do with the CPUs this process may use."""
 
     def __init__(self) -> None:
-        self.cpus: Final = len(os.sched_getaffinity(0))
+        self.cpus = len(os.sched_getaffinity(0))
 
     def seconds_of_others(self) -> float:
         """CPU seconds that other processes, and other machines on the same host, have taken since the boot."""
