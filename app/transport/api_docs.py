@@ -11,12 +11,18 @@ from litestar import Litestar, MediaType, Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.openapi.spec import License, OpenAPIMediaType, Operation, Reference, RequestBody, Schema
+from litestar.openapi.spec import License, OpenAPIMediaType, Operation, Parameter, Reference, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
 from app import __version__
 from app.domain.answer import Answer
-from app.protocol.wire import ErrorAnswer, HandshakeNeeded
+from app.protocol.wire import (
+    AVAILABILITY_HOTKEY_HEADER,
+    SYMMETRIC_KEY_UUID_HEADER,
+    VALIDATOR_HOTKEY_HEADER,
+    ErrorAnswer,
+    HandshakeNeeded,
+)
 from app.transport.body import PlainRequest
 from app.transport.body_schemas import body_schemas
 
@@ -30,6 +36,7 @@ _CONTENT_POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; worker-src blob:; "
     "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+CHALLENGE_HEADERS: Final = (VALIDATOR_HOTKEY_HEADER, SYMMETRIC_KEY_UUID_HEADER)
 _SCHEMAS: Final = "#/components/schemas/"
 _TEXTS: Final = {
     200: "The answer, whole or cut",
@@ -57,6 +64,10 @@ def answers(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
+def _header(name: str) -> Parameter:
+    return Parameter(name=name, param_in="header", required=False, schema=Schema(type=OpenAPIType.STRING))
+
+
 def _body(media_type: str, schema: Schema | Reference) -> RequestBody:
     return RequestBody(content={media_type: OpenAPIMediaType(schema=schema)}, required=True)
 
@@ -75,13 +86,15 @@ class ChallengeBody(Operation):
 
     def __post_init__(self) -> None:
         self.request_body = _body("application/json", Reference(ref=f"{_SCHEMAS}Challenge"))
+        self.parameters = [_header(AVAILABILITY_HOTKEY_HEADER)]
 
 
 @dataclass
-class BinaryBody(Operation):
-    """A route whose body is bytes."""
+class TokenBody(Operation):
+    """A route whose body is a Fernet token, of the session named in the headers."""
 
     def __post_init__(self) -> None:
+        self.parameters = [_header(name) for name in CHALLENGE_HEADERS]
         self.request_body = _body(
             "application/octet-stream", Schema(type=OpenAPIType.STRING, content_encoding="binary")
         )

@@ -1,11 +1,10 @@
 """The public listener's routes: what validators call (protocol, sections 1 to 4), and the checks of machines."""
 
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
 
 from app.clock import Clock
 from app.domain.access import Access
@@ -15,15 +14,15 @@ from app.domain.reception import Reception, SealedChallenge
 from app.errors import NotAllowed, SessionRefused
 from app.protocol.rsa_keys import RsaKeyring
 from app.protocol.wire import (
+    AVAILABILITY_HOTKEY_HEADER,
     MINER_HOTKEY_HEADER,
     OCTET_STREAM,
     SYMMETRIC_KEY_UUID_HEADER,
-    VALIDATOR_HOTKEY_HEADER,
     AvailabilityAnswer,
     KeyExchangeAnswer,
     PublicKeyAnswer,
 )
-from app.transport.api_docs import BinaryBody, ChallengeBody, KeyExchangeBody, answers
+from app.transport.api_docs import CHALLENGE_HEADERS, ChallengeBody, KeyExchangeBody, TokenBody, answers
 from app.transport.body import BodyLimits, PlainRequest, read_body
 from app.transport.caller import Callers
 from app.transport.disconnect import while_connected
@@ -152,21 +151,16 @@ class PublicRoutes:
             status_code=200,
             media_type=OCTET_STREAM,
             responses=answers(401, 403, 408, 409, 413, 415, 422, 429, 503),
-            operation_class=BinaryBody,
+            operation_class=TokenBody,
             summary="An encrypted challenge; the answer is encrypted with the same session",
         )
-        async def challenge(
-            request: PlainRequest,
-            hotkey: Annotated[str | None, Parameter(header=VALIDATOR_HOTKEY_HEADER, required=False)] = None,
-            session: Annotated[str | None, Parameter(header=SYMMETRIC_KEY_UUID_HEADER, required=False)] = None,
-        ) -> Response[bytes]:
+        async def challenge(request: PlainRequest) -> Response[bytes]:
             deadline = self._deadline()
             source = self._admit(request, "challenge")
             token = await read_body(request, self._challenge_limits)
+            hotkey, session = (request.headers.get(name) for name in CHALLENGE_HEADERS)
             if hotkey is None or session is None:
-                raise SessionRefused(
-                    f"shake hands first, then send {VALIDATOR_HOTKEY_HEADER} and {SYMMETRIC_KEY_UUID_HEADER}"
-                )
+                raise SessionRefused(f"shake hands first, then send {' and '.join(CHALLENGE_HEADERS)}")
             sealed = SealedChallenge(hotkey, session, token, source)
             answer = await while_connected(request, self._reception.challenge(sealed, deadline))
             return Response(
@@ -184,16 +178,14 @@ class PublicRoutes:
             deprecated=True,
             summary="A challenge in plaintext, from this machine only unless enabled",
         )
-        async def inference(
-            request: PlainRequest,
-            hotkey: Annotated[str | None, Parameter(header="validator-hotkey", required=False)] = None,
-        ) -> Response[bytes]:
+        async def inference(request: PlainRequest) -> Response[bytes]:
             deadline = self._deadline()
             self._admit(request, "inference")
             if not self._inference_for_all and not self._callers.is_local(request):
                 raise NotAllowed("/inference answers this machine only: use /fiber/challenge")
             body = await read_body(request, self._challenge_limits)
-            answer = await while_connected(request, self._reception.plain(body, hotkey or "", deadline))
+            hotkey = request.headers.get(AVAILABILITY_HOTKEY_HEADER, "")
+            answer = await while_connected(request, self._reception.plain(body, hotkey, deadline))
             return Response(answer, media_type=_JSON)
 
         return [challenge, inference]
