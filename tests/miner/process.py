@@ -122,6 +122,14 @@ class StubEngine:
         """What the engine saw since `behave` reset it."""
         return msgspec.json.decode(fetch(self.control_port, "/stub")[2], type=Stats)
 
+    def wait_probed(self, seconds: float = 20) -> None:
+        """Wait until a miner has probed the engine as it behaves now, and knows the outcome."""
+        until = time.monotonic() + seconds
+        while not self.stats().probes:
+            assert time.monotonic() < until, "the miner does not probe its engine"
+            time.sleep(0.05)
+        time.sleep(0.05)
+
     def stop(self) -> None:
         """End the process."""
         for pipe in (self.process.stdin, self.process.stdout):

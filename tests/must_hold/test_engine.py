@@ -34,13 +34,13 @@ WITHIN_THE_CUT = {"stall": {503}, "stall_mid": {200}, "drip": {503}, "huge_line"
 
 @pytest.fixture(scope="module")
 def short(start_miner: StartMiner) -> MinerProcess:
-    """A miner whose answers end after four seconds, and whose probes hardly ever come between."""
+    """A miner whose answers end after four seconds, and that looks after its engine every second."""
     return start_miner(
         ANSWER_SOFT_STOP_SECONDS=SOFT,
         ANSWER_HARD_CUT_SECONDS=HARD,
         MAX_CONCURRENT_REQUESTS=101,
         MAX_QUEUED_REQUESTS=100,
-        PROBE_INTERVAL_SECONDS=2,
+        PROBE_INTERVAL_SECONDS=1,
         PROBE_TIMEOUT_SECONDS=1,
     )
 
@@ -54,7 +54,8 @@ async def wait_available(miner: MinerProcess, seconds: float) -> float:
 
 @pytest.fixture
 async def asking(short: MinerProcess, engine: StubEngine, new_validator: NewValidator) -> AsyncIterator[Validator]:
-    """A validator of a miner that is available; the engine is well again afterwards."""
+    """A validator of a miner that is available, and knows it from a probe since the engine is well again."""
+    await asyncio.to_thread(engine.wait_probed)
     await wait_available(short, 20)
     validator = await new_validator(short)
     await validator.shake()
@@ -215,3 +216,32 @@ async def test_a_validator_that_hangs_up_stops_the_engine(
     assert sorted(taken)[len(taken) // 2] < 0.5
     assert max(taken) < 1
     assert engine.stats().running == 0
+
+
+@pytest.mark.parametrize("bytes_per_token", [4, 1])
+async def test_the_asked_length_is_made_to_fit_the_context(
+    start_miner: StartMiner, new_validator: NewValidator, bytes_per_token: int
+) -> None:
+    """A validator asks for 12288 tokens by default; an engine with a smaller context must still be used.
+
+    vLLM does not tell how long a prompt is, only that it is too long: guessing on and on would cost a call a token.
+    """
+    with StubEngine("--max-model-len", "8192", "--bytes-per-token", str(bytes_per_token)) as small:
+        miner = start_miner(VLLM_API_BASE=small.base_url)
+        validator = await new_validator(miner)
+        for length in (10, 500, 2000, 4000, 6000, 7500):
+            small.behave(echo=True)
+            text = "a" * (length * bytes_per_token)
+            assert (await validator.ask(text))["response_text"] == text
+            stats = small.stats()
+            assert stats.requests == 1
+            room = 8192 - len(text) // bytes_per_token
+            asked = stats.last_request["max_tokens"] or stats.last_request["max_completion_tokens"]
+            assert asked is None or asked > room / 2 - 200, f"only {asked} tokens asked for, with room for {room}"
+            assert stats.refused <= 3, f"{stats.refused} refused calls for a prompt of about {length} tokens"
+        small.behave()
+        reply = await validator.send(challenge("a" * 9000 * bytes_per_token))
+        assert reply.status == 422
+        assert "8192" in reply.detail
+        assert small.stats().refused <= 4
+        miner.stop()

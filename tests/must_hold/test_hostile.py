@@ -1,12 +1,13 @@
 """Hostile documents and extreme parameters (threats 13, 14, 15)."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from tests.miner.canary import PROMPT
-from tests.miner.http import Connection, Reply
+from tests.miner.http import Connection, Reply, post_whatever_happens
 from tests.miner.process import MinerProcess, StubEngine
 from tests.miner.validator import CHALLENGE, KEY_EXCHANGE, PUBLIC_KEY, Hotkey, Validator, challenge, handshake_fields
 from tests.must_hold.conftest import NewValidator
@@ -21,28 +22,37 @@ type Send = Callable[[bytes], Awaitable[Reply]]
 async def refused_quickly(send: Send, documents: dict[str, bytes], allowed: set[int]) -> None:
     """Each document is answered with one of `allowed`, in time, and is not quoted back."""
     wrong: list[str] = []
-    slowest = 0.0
+    slowest, which = 0.0, ""
     for name, document in documents.items():
         reply = await send(document)
         seconds = reply.seconds
         for _ in range(2):
             if seconds > MOST_SECONDS:  # a busy machine is not the miner's fault: the best of three counts
                 seconds = min(seconds, (await send(document)).seconds)
-        slowest = max(slowest, seconds)
+        slowest, which = max((slowest, which), (seconds, name))
         if reply.status not in allowed or seconds > MOST_SECONDS or PROMPT.encode() in reply.body:
             wrong.append(f"{name}: {reply.status} in {seconds:.3f} s {reply.body[:100]!r}")
         elif len(reply.detail) > 1000:
             wrong.append(f"{name}: an error of {len(reply.detail)} characters")
-    print(f"\n{len(documents)} documents, the slowest took {slowest * 1000:.0f} ms")  # noqa: T201
+    print(f"\n{len(documents)} documents, the slowest ({which}) took {slowest * 1000:.0f} ms")  # noqa: T201
     assert wrong == []
 
 
+async def post(miner: MinerProcess, connection: Connection, path: str, body: bytes, headers: dict[str, str]) -> Reply:
+    """Post on the connection, or, what is refused before it is read, on a socket that reads while its peer closes."""
+    if len(body) <= (16 << 10 if path == KEY_EXCHANGE else 2 << 20):
+        return await connection.request("POST", path, body, headers)
+    reply = await asyncio.to_thread(post_whatever_happens, miner.port, path, body, headers)
+    miner.keep(reply)
+    return reply
+
+
 @pytest.fixture
-async def by_challenge(validator: Validator) -> Send:
+async def by_challenge(miner: MinerProcess, validator: Validator) -> Send:
     async def send(document: bytes) -> Reply:
         session = validator.session
         assert session is not None
-        return await validator.connection.request("POST", CHALLENGE, session.seal(document), session.headers)
+        return await post(miner, validator.connection, CHALLENGE, session.seal(document), session.headers)
 
     return send
 
@@ -51,7 +61,7 @@ async def by_challenge(validator: Validator) -> Send:
 async def by_inference(miner: MinerProcess, validator: Validator) -> Send:
     async def send(document: bytes) -> Reply:
         headers = JSON | {"validator-hotkey": validator.hotkey.ss58}
-        return await validator.connection.request("POST", "/inference", document, headers)
+        return await post(miner, validator.connection, "/inference", document, headers)
 
     return send
 
@@ -59,7 +69,7 @@ async def by_inference(miner: MinerProcess, validator: Validator) -> Send:
 @pytest.fixture
 async def by_key_exchange(miner: MinerProcess, connection: Connection) -> Send:
     async def send(document: bytes) -> Reply:
-        return await connection.request("POST", KEY_EXCHANGE, document, JSON)
+        return await post(miner, connection, KEY_EXCHANGE, document, JSON)
 
     return send
 
@@ -79,13 +89,13 @@ async def test_threat_13_hostile_documents_to_the_key_exchange(by_key_exchange: 
     assert miner.alive
 
 
-async def test_threat_13_hostile_tokens(validator: Validator) -> None:
+async def test_threat_13_hostile_tokens(miner: MinerProcess, validator: Validator) -> None:
     """Not a token at all: the validator is told to shake hands again, which can mend it."""
     session = validator.session
     assert session is not None
 
     async def send(document: bytes) -> Reply:
-        return await validator.connection.request("POST", CHALLENGE, document, session.headers)
+        return await post(miner, validator.connection, CHALLENGE, document, session.headers)
 
     await refused_quickly(send, corpus(), {401, 413})
 
@@ -158,7 +168,7 @@ async def test_threat_15_extreme_parameters(validator: Validator, engine: StubEn
     assert reply.status in {200, 422, 413}, (list(EXTREMES[at].items()), reply.status, reply.body[:200])
     assert reply.seconds < 5
     if reply.status == 200:
-        assert validator.opened(reply)["response_text"] == "short"
+        assert "short".startswith(validator.opened(reply)["response_text"])
         seen = engine.stats().last_request
         assert seen["temperature"] is None or 0 <= seen["temperature"] <= 2
         assert seen["top_p"] is None or 0 < seen["top_p"] <= 1

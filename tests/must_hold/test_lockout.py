@@ -31,7 +31,7 @@ def limited(start_miner: StartMiner) -> MinerProcess:
 
 
 def forged(victim: Validator, pem: str, port: int) -> list[bytes]:
-    """What a stranger can send in a validator's name."""
+    """What a stranger can send in a validator's name (not to /inference: these sources are of this machine)."""
     host = f"127.0.0.1:{port}"
     named = {"validator-hotkey": victim.hotkey.ss58, "x-fiber-validator-hotkey-ss58": victim.hotkey.ss58}
     thief = Session(victim.hotkey)
@@ -39,7 +39,6 @@ def forged(victim: Validator, pem: str, port: int) -> list[bytes]:
     session = victim.session
     assert session is not None
     junk = thief.seal(challenge("not mine"))
-    body = json.dumps({"prompt": "for nothing"}).encode()
     return [
         encode("GET", "/availability", None, named, host=host),
         encode("GET", PUBLIC_KEY, None, named, host=host),
@@ -48,7 +47,6 @@ def forged(victim: Validator, pem: str, port: int) -> list[bytes]:
         encode("POST", CHALLENGE, junk, session.headers, host=host),
         encode("POST", CHALLENGE, junk, thief.headers, host=host),
         encode("POST", CHALLENGE, b"junk", session.headers, host=host),
-        encode("POST", "/inference", body, JSON | {"validator-hotkey": victim.hotkey.ss58}, host=host),
     ]
 
 

@@ -45,6 +45,20 @@ async def test_threat_1_the_same_handshake_never_twice(connection: Connection, o
     assert reply.status == 200
 
 
+async def test_threat_1_one_signature_is_one_handshake(connection: Connection) -> None:
+    """The signed text joins its parts by dots: the same text split elsewhere is the same handshake again."""
+    pem = await public_key(connection)
+    session = Session(Hotkey())
+    whole, fraction = f"{time.time():.3f}".split(".")
+    text = f"{whole}.{fraction}.abc.{session.hotkey.ss58}"
+    signature = session.hotkey.sign(text)
+    fields: dict[str, object] = {"timestamp": float(f"{whole}.{fraction}"), "nonce": "abc", "signature": signature}
+    body = session.handshake(pem, **fields).replace(str(fields["timestamp"]).encode(), f"{whole}.{fraction}".encode())
+    assert await exchange(connection, body) == 200
+    split = {"timestamp": int(whole), "nonce": f"{fraction}.abc", "signature": signature}
+    assert await exchange(connection, Session(session.hotkey).handshake(pem, **split)) in {400, 422}
+
+
 async def test_threat_1_ten_thousand_replays(miner: MinerProcess, new_validator: NewValidator) -> None:
     """One recorded handshake, its key exchanged for the thief's, from many sources."""
     honest = await new_validator(miner)

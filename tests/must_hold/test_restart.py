@@ -164,7 +164,7 @@ async def test_a_second_signal_does_not_wait_for_ever(
     start_miner: StartMiner, engine: StubEngine, new_validator: NewValidator
 ) -> None:
     miner = start_miner()
-    engine.behave(first_token_ms=20_000)
+    engine.behave(first_token_ms=4000)
     validator = await new_validator(miner)
     await validator.shake()
     sent = asyncio.create_task(validator.send(challenge("slow")))

@@ -17,7 +17,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
 import uvloop
@@ -51,7 +51,7 @@ ENGINE_SECRET: Final = "stub-engine-internal-detail"
 
 SENTENCE: Final = "A subnet is a market of its own, with miners that answer and validators that judge. "
 TOKEN_BYTES: Final = 4
-"""Text bytes that the stub counts as one token."""
+"""Bytes that the stub counts as one token, in answers always and in prompts unless told otherwise."""
 HUGE: Final = 64 * 1024 * 1024
 
 
@@ -87,7 +87,7 @@ class Ended(msgspec.Struct, kw_only=True):
 
 
 class Stats(msgspec.Struct, kw_only=True):
-    """What the engine saw since the last reset; a request for one token is a probe and counts as that only."""
+    """What the engine saw since the last reset; a request of one message for one token is a probe, counted apart."""
 
     requests: int = 0
     probes: int = 0
@@ -162,9 +162,10 @@ STREAM_END: Final = b"0\r\n\r\n"
 class Engine:
     """The engine: its behaviour, what it saw, and the one place that answers requests."""
 
-    def __init__(self, model: str, max_model_len: int) -> None:
+    def __init__(self, model: str, max_model_len: int, bytes_per_token: int) -> None:
         self.model = model
         self.max_model_len = max_model_len
+        self.bytes_per_token = bytes_per_token
         self.behaviour = Behaviour()
         self.stats = Stats()
         self.ended: deque[Ended] = deque(maxlen=5000)
@@ -185,6 +186,10 @@ class Engine:
         """How the request at hand is answered."""
         return self.following.popleft() if self.following else self.behaviour
 
+    def behaviour_of_probe(self) -> Behaviour:
+        """A probe meets the same faults, but an engine that is only slow or busy answers one token at once."""
+        return Behaviour(text="Yes", fault=self.behaviour.fault)
+
     def check(self, body: bytes) -> tuple[Request, int]:
         """Refuse what vLLM refuses; gives the request and its prompt's length in tokens."""
         try:
@@ -192,24 +197,30 @@ class Engine:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Refused(400, f"{ENGINE_SECRET}: {error}") from error
         self.check_values(request)
-        prompt = len(msgspec.json.encode(request.messages)) // TOKEN_BYTES
-        wanted = request.wanted_tokens
+        prompt = len(msgspec.json.encode(request.messages)) // self.bytes_per_token
+        self.check_length(prompt, request.wanted_tokens)
+        return request, prompt
+
+    def check_length(self, prompt: int, wanted: int | None) -> None:
+        """Refuse what does not fit, as vLLM does: it reads no more of a prompt than it needs to know that."""
+        context = self.max_model_len
         if wanted is not None and wanted < 1:
             raise Refused(400, f"max_tokens must be at least 1, got {wanted}. {ENGINE_SECRET}")
-        if prompt >= self.max_model_len:
+        if wanted is not None and wanted > context:
             raise Refused(
                 400,
-                f"This model's maximum context length is {self.max_model_len} tokens. However, your request has "
-                f"{prompt} input tokens. Please reduce the length of the input messages.",
+                f"max_tokens={wanted}cannot be greater than max_model_len=max_total_tokens={context}. "
+                "Please request fewer output tokens.",
             )
-        if wanted is not None and prompt + wanted > self.max_model_len:
+        seen = min(prompt, context - (wanted or 0) + 1)
+        if seen + (wanted or 0) > context or (wanted is None and prompt >= context):
             raise Refused(
                 400,
-                f"'max_tokens' or 'max_completion_tokens' is too large: {wanted}. This model's maximum context length "
-                f"is {self.max_model_len} tokens and your request has {prompt} input tokens "
-                f"({wanted} > {self.max_model_len} - {prompt}).",
+                f"This model's maximum context length is {context} tokens. However, you requested {wanted or 0} "
+                f"output tokens and your prompt contains at least {seen} input tokens, for a total of at least "
+                f"{seen + (wanted or 0)} tokens. Please reduce the length of the input prompt or the number of "
+                f"requested output tokens. (parameter=input_tokens, value={seen})",
             )
-        return request, prompt
 
     def check_values(self, request: Request) -> None:
         """The model, the sampling parameters and the shape of the messages."""
@@ -249,10 +260,10 @@ class Generation:
         self.abort = connection.abort
         self.request = request
         self.prompt = prompt
-        self.behaviour = engine.next_behaviour()
+        self.probe = request.wanted_tokens == 1 and len(request.messages) == 1
+        self.behaviour = engine.behaviour_of_probe() if self.probe else engine.next_behaviour()
         self.tokens = 0
         self.started = time.time()
-        self.probe = request.wanted_tokens == 1
         self.name = f"chatcmpl-{engine.stats.requests + engine.stats.probes:032x}"
 
     @property
@@ -490,7 +501,10 @@ async def fault_wrong_model(generation: Generation) -> None:
 
 async def fault_over_context(generation: Generation) -> None:
     """The prompt does not fit."""
-    text = "This model's maximum context length is 16 tokens. However, your request has 17 input tokens."
+    text = (
+        "This model's maximum context length is 16 tokens. However, you requested 0 output tokens and your prompt "
+        "contains at least 17 input tokens, for a total of at least 17 tokens."
+    )
     generation.write(http(400, error_body(400, text, "BadRequestError")))
 
 
@@ -551,8 +565,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A caller is there."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
 
     def write(self, data: bytes) -> None:
         """Send, if the caller is still there."""
@@ -756,7 +769,7 @@ async def until_input_closes() -> None:
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Open both ports, say so, and serve until the input closes."""
-    engine = Engine(arguments.model, arguments.max_model_len)
+    engine = Engine(arguments.model, arguments.max_model_len, arguments.bytes_per_token)
     listener = Listener(engine, arguments.host, arguments.port)
     await listener.listen()
     loop = asyncio.get_running_loop()
@@ -777,6 +790,7 @@ def main() -> None:
     parser.add_argument("--control-port", type=int, default=0)
     parser.add_argument("--model", default="stub/model")
     parser.add_argument("--max-model-len", type=int, default=262_144)
+    parser.add_argument("--bytes-per-token", type=int, default=TOKEN_BYTES, help="how dense prompts are")
     parser.add_argument("--forever", action="store_true", help="do not watch standard input")
     uvloop.run(serve(parser.parse_args()))
 

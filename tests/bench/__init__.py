@@ -1,0 +1,1 @@
+"""What a challenge costs: `python -m tests.bench`."""
