@@ -17,6 +17,8 @@ import hashlib
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -38,6 +40,13 @@ PYPROJECT = ROOT / "pyproject.toml"
 LOCKS = {"runtime": ROOT / "requirements.lock", "dev": ROOT / "requirements-dev.lock"}
 BUILD_LOCK = ROOT / "toolchain" / "build.lock"
 INPUTS = (PYTHON_VERSION, PYPROJECT, BUILD_LOCK, *LOCKS.values())
+
+INTO = ("--python", str(VENV))
+BUILD_TOOLS = (
+    *("--build-constraints", str(BUILD_LOCK)),
+    *("--require-build-hashes", "--preview-features", "build-dependency-hashes"),
+)
+VERIFIED = (*INTO, *BUILD_TOOLS, "--require-hashes")
 
 # What pyproject.toml's x86-64-v3 takes for granted: the flag in /proc/cpuinfo, and llama.cpp's name for it.
 BASELINE = {"avx": "GGML_AVX", "avx2": "GGML_AVX2", "fma": "GGML_FMA", "f16c": "GGML_F16C", "bmi2": "GGML_BMI2"}
@@ -115,18 +124,41 @@ def install(kind: str, inputs: str) -> None:
     ensure_venv()
     settings = llama_settings(cmake_args)
     made = {"kind": kind, "cmake_args": cmake_args, "llama": llama_fingerprint(settings)}
-    write_stamp({**made, "llama": before.get("llama", "")})  # no inputs: unfinished, the operator's choices kept
-    into = ("--python", str(VENV))
-    build_tools = ("--build-constraints", str(BUILD_LOCK), "--require-build-hashes")
+    write_stamp({**before, "kind": kind, "inputs": ""})  # unfinished, earlier choices kept until the new ones worked
     with LOG.open("w", encoding="utf-8") as log:
         uv = WatchedUv(ROOT, log, build_environment(cmake_args))
         if before.get("llama") != made["llama"]:
-            # uv looks at the version only, and its --reinstall forgets the wheels that it has built.
-            uv.run("pip", "uninstall", *into, "llama-cpp-python")
-        uv.run("pip", "sync", *into, *build_tools, "--require-hashes", *settings, str(LOCKS[kind]))
-        uv.run("pip", "install", *into, *build_tools, "--no-deps", "--editable", str(ROOT))
+            install_llama(uv, settings)
+        uv.run("pip", "sync", *VERIFIED, *settings, str(LOCKS[kind]))
+        uv.run("pip", "install", *INTO, *BUILD_TOOLS, "--no-deps", "--editable", str(ROOT))
     write_stamp({**made, "inputs": inputs})
     say(f".venv is ready ({time.monotonic() - started:.0f} s)")
+
+
+def install_llama(uv: WatchedUv, settings: list[str]) -> None:
+    """Build llama.cpp, or find it built with these very flags, and only then take the present one away.
+
+    Offline first: behind a registry or proxy that says nothing of how long its files keep, uv fetches the source again
+    and forgets what it had built from it. Offline it takes what it has.
+    """
+    requirement, staging = WORK / "llama.lock", WORK / "llama"
+    locked = re.search(
+        r"^llama-cpp-python==(?:.*\\\n)*.*\n", LOCKS["runtime"].read_text(encoding="utf-8"), re.MULTILINE
+    )
+    if locked is None:
+        raise InstallError(f"llama-cpp-python is not in {LOCKS['runtime']}: ./justw lock")
+    requirement.write_text(locked[0], encoding="utf-8")
+    install = ("pip", "install", *VERIFIED, "--no-deps", *settings, "--requirements", str(requirement))
+    try:
+        uv.run(*install, "--target", str(staging), "--offline")
+    except UvError:
+        if not uv.lacked_network():
+            raise
+        uv.run(*install, "--target", str(staging))
+    shutil.rmtree(staging)
+    # uv looks at the version only, and its --reinstall would forget what it has built.
+    uv.run("pip", "uninstall", *INTO, "llama-cpp-python")
+    uv.run(*install, "--offline")
 
 
 def ensure_venv() -> None:

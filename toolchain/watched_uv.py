@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-MINUTES_ON_TWO_CORES = 4
+MINUTES_ON_TWO_CORES = 3
 TERMINAL_SECONDS, FILE_SECONDS = 1.0, 15.0  # between two signs of life
 SHOWN_LINES = 25
 
 BUILDING = re.compile(r"Build(?:ing|.*directory).*llama[-_]cpp[-_]python")
 STEP = re.compile(r"\[(\d+)/(\d+)\] ")  # ninja's counter
 WAITING = re.compile(r"Waiting to acquire")
+OFFLINE = re.compile(r"[Nn]etwork (?:was|connectivity is) disabled|not found in the cache")
 CHATTER = re.compile(r"^(?:DEBUG|TRACE)\b(?!.*\berror:)|^\s*$")
 COMPILER_COMPLAINT = re.compile(r"\berror\b|FAILED:|CMake Error|No space left|Killed", re.IGNORECASE)
 
@@ -51,6 +52,7 @@ class WatchedUv:
 
     def run(self, *arguments: str) -> None:
         """Run `uv --verbose arguments` to its end, or raise UvError."""
+        self._tail.clear()
         command = ["uv", "--verbose", *arguments]
         with subprocess.Popen(
             command,
@@ -111,6 +113,10 @@ class WatchedUv:
             print(f"\r\x1b[K{status}", end="", file=sys.stderr, flush=True)
         else:
             say(status)
+
+    def lacked_network(self) -> bool:
+        """Whether uv stopped for want of something that it was not allowed to fetch."""
+        return any(OFFLINE.search(line) for line in self._tail)
 
     def _failure(self) -> str:
         said = [line[:200] for line in self._tail if not CHATTER.search(line)]

@@ -75,6 +75,19 @@ def test_a_missing_compiler_is_named(uv: Path, monkeypatch: pytest.MonkeyPatch) 
         watch(uv, FAILED_BUILD, monkeypatch)
 
 
+def test_what_offline_lacks_is_told_from_what_does_not_build(uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(uv.parent))
+    watched = WatchedUv(uv.parent, io.StringIO(), {"PATH": str(uv.parent)})
+    for script, lacked in (
+        ("echo 'hint: unavailable because the network was disabled.'; exit 1", True),
+        (FAILED_BUILD, False),
+    ):
+        uv.write_text(f"#!/bin/sh\n{script}", encoding="utf-8")
+        with pytest.raises(UvError):
+            watched.run("pip", "sync")
+        assert watched.lacked_network() is lacked
+
+
 def test_a_registry_out_of_reach_is_named(uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UvError, match="check the network"):
         watch(uv, "echo 'error: Failed to fetch: something'; exit 2", monkeypatch)
