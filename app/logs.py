@@ -4,14 +4,14 @@
 through the standard library's `logging` leaves by the same door.
 """
 
+import contextlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, Literal, override
+from typing import Any, BinaryIO, Final, Literal, cast, override
 
 import msgspec
 import structlog
@@ -22,6 +22,7 @@ Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Format = Literal["console", "json"]
 Event = MutableMapping[str, Any]
 
+_STDERR: Final = 2
 _LONGEST_TEXT: Final = 500
 _RESET: Final = "\x1b[0m"
 _COLOURS: Final[Mapping[str, str]] = MappingProxyType(
@@ -50,16 +51,16 @@ def resolve_form(form: Literal["auto", "console", "json"], environ: Mapping[str,
     if form != "auto":
         return form
     try:
-        stderr = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError, AttributeError):  # no stderr at all
+        stderr = os.fstat(_STDERR)
+    except OSError:  # no stderr at all
         return "json"
     return "json" if environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}" else "console"
 
 
 def configure(*, level: Level = "INFO", form: Format = "console", file: Path | None = None) -> None:
     """Send all logs to stderr, or to `file` (mode 0600). Errors: `SettingsError` when the file can't be written."""
-    stream = sys.stderr.buffer if file is None else _open(file)
-    terminal = file is None and sys.stderr.isatty()
+    stream = os.fdopen(_STDERR, "wb", buffering=0, closefd=False) if file is None else _open(file)
+    terminal = file is None and os.isatty(_STDERR)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -67,7 +68,7 @@ def configure(*, level: Level = "INFO", form: Format = "console", file: Path | N
             _console_line(colour=terminal) if form == "console" else _json_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.BytesLoggerFactory(stream),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Sink(stream))),
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -89,14 +90,27 @@ class _ToStructlog(logging.Handler):
     @override
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            log = structlog.get_logger()
-            log.log(record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info or None)
-        except (
-            TypeError,
-            ValueError,
-            OSError,
-        ):  # arguments that do not fit the message, or a log that can't be written
-            self.handleError(record)
+            text = record.getMessage()
+        except (TypeError, ValueError):
+            text = f"{record.msg} (its arguments do not fit)"
+        log = structlog.get_logger()
+        log.log(record.levelno, text, logger=record.name, exc_info=record.exc_info or None)
+
+
+class _Sink:
+    """Where lines go. A full disk or a closed pipe costs log lines, never answers."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, line: bytes) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(line)
+        return len(line)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _open(file: Path) -> BinaryIO:
