@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHOW_ARGUMENTS = "set positional-arguments\n\nshow *ARGS:\n    @printf '<%s>\\n' \"$@\"\n"
 
 # Stands in for venv and pip: makes the two programs, and notes that it was asked to.
 FAKE_VENV = """
@@ -48,7 +47,6 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "toolchain").mkdir()
     shutil.copy2(ROOT / "justw", tmp_path)
     shutil.copy2(ROOT / "toolchain" / "tools.lock", tmp_path / "toolchain")
-    (tmp_path / "Justfile").write_text(SHOW_ARGUMENTS, encoding="utf-8")
     return tmp_path
 
 
@@ -79,14 +77,27 @@ def modules(checkout: Path) -> Path:
         ["-k", "not slow", "--", "--list"],
     ],
 )
-def test_arguments_arrive_as_they_were_given(checkout: Path, arguments: list[str]) -> None:
-    just = shutil.which("just")
-    if just is None:
+@pytest.mark.parametrize(
+    ("recipe", "first"), [("challenge", ["challenge"]), ("run", ["serve"]), ("test", ["-m", "pytest"])]
+)
+def test_arguments_arrive_as_they_were_given(
+    checkout: Path, recipe: str, first: list[str], arguments: list[str]
+) -> None:
+    """The real Justfile, before an environment whose programs show what they were given."""
+    if shutil.which("just") is None:
         pytest.skip("needs the real just, which ./justw test brings")
-    shutil.copytree(ROOT / ".tools" / "venv", checkout / ".tools" / "venv", symlinks=True)
+    (checkout / ".tools").mkdir()
+    (checkout / ".tools" / "venv").symlink_to(ROOT / ".tools" / "venv")
     shutil.copy2(ROOT / ".tools" / "complete", checkout / ".tools")
-    done = justw(checkout, "show", *arguments)
-    assert done.stdout == "".join(f"<{argument}>\n" for argument in arguments), done.stderr
+    shutil.copy2(ROOT / "Justfile", checkout)
+    (checkout / "toolchain" / "install_env.py").touch()
+    programs = checkout / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("loosh-miner", "python"):
+        (programs / name).write_text("#!/bin/sh\nprintf '<%s>\\n' \"$@\"\n", encoding="utf-8")
+        (programs / name).chmod(0o755)
+    done = justw(checkout, recipe, *arguments)
+    assert done.stdout == "".join(f"<{argument}>\n" for argument in [*first, *arguments]), done.stderr
 
 
 def test_the_tools_are_made_once(checkout: Path, modules: Path) -> None:
