@@ -52,10 +52,11 @@ class Miner:
         return uvloop.run(self._serve())
 
     async def _serve(self) -> int:
-        stop = asyncio.Event()
+        stop, hurry = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in _STOP_SIGNALS:
-            loop.add_signal_handler(number, stop.set)
+            # The second time somebody at a terminal doesn't want to wait for the answers in flight.
+            loop.add_signal_handler(number, lambda: hurry.set() if stop.is_set() else stop.set())
         self.screen.starting(self.facts)
         await self.backend.open()
         listeners = [self.public.start(), self.admin.start()]
@@ -65,18 +66,18 @@ class Miner:
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([stopping, *listeners, *background], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in (*listeners, *background) if task.done()]
-        await self._drain()
+        await self._drain(hurry)
         await self._close([stopping, *background])
         for task in failed:
             structlog.get_logger("app").error("a part of the miner ended by itself", error=repr(task.exception()))
         return _FAILED if failed else 0
 
-    async def _drain(self) -> None:
-        """Refuse what is new, finish what was accepted, for as long as `drain_seconds`."""
+    async def _drain(self, hurry: asyncio.Event) -> None:
+        """Refuse what is new, finish what was accepted, for `drain_seconds` at most or until told to hurry."""
         self.admission.drain()
         self.screen.draining(self.admission.in_flight)
         end = self.clock.monotonic() + self.drain_seconds
-        while self.admission.in_flight and self.clock.monotonic() < end:  # noqa: ASYNC110 - a stop may take 20 ms more
+        while self.admission.in_flight and self.clock.monotonic() < end and not hurry.is_set():  # noqa: ASYNC110 - 20 ms more do no harm
             await asyncio.sleep(_DRAIN_CHECK_SECONDS)
 
     async def _close(self, tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -90,7 +90,7 @@ class Answering:
         defaults = self._defaults
         temperature = defaults.temperature if challenge.temperature is None else challenge.temperature
         top_p = defaults.top_p if challenge.top_p is None else challenge.top_p
-        max_tokens = challenge.max_tokens or defaults.max_tokens
+        max_tokens = int(challenge.max_tokens or defaults.max_tokens)
         affordable = self._rate.affordable(deadline.left(now))
         return Generation(
             messages=bytes(challenge.messages),

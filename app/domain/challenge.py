@@ -15,6 +15,7 @@ Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 MAX_MESSAGES: Final = 4096
 MAX_TOOLS: Final = 512
+MOST_TOKENS: Final = 2**31 - 1
 
 
 class FunctionCall(msgspec.Struct):
@@ -97,7 +98,8 @@ class Challenge(msgspec.Struct, kw_only=True):
     messages: Raw = msgspec.field(default_factory=Raw)
     prompt: str | None = None
     model: str | None = None
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: Annotated[float, Meta(ge=1, le=MOST_TOKENS)] | None = None
+    """A whole number, which JSON may spell `5.0`."""
     temperature: Annotated[float, Meta(ge=0)] | None = None
     top_p: Annotated[float, Meta(ge=0)] | None = None
     tools: Raw = msgspec.field(default_factory=Raw)
