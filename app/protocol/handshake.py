@@ -1,7 +1,7 @@
 """The miner's side of the handshake (protocol, section 2; threats 1, 3, 4 and 23)."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated, Final
@@ -57,7 +57,13 @@ class Skew:
 
 
 class Handshakes:
-    """Accepts handshakes. Not for several threads at once: a nonce is checked and stored in two steps."""
+    """Accepts handshakes. Not for several threads at once: a nonce is checked and stored in two steps.
+
+    Nonces die with the process, so nothing signed before the start is taken: the process before may have
+    taken it. That leaves validators whose clock is ahead, whose handshakes of just before are dated after
+    the start. `ahead` (by hotkey, the latest such timestamp) closes this where it outlives the process: a
+    small mapping that is read once, and written before the handshake is answered.
+    """
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class Handshakes:
         randomness: Randomness,
         started_at: float,
         window: float = WINDOW_SECONDS,
+        ahead: MutableMapping[str, float] | None = None,
     ) -> None:
         self._keyring = keyring
         self._sessions = sessions
@@ -77,6 +84,8 @@ class Handshakes:
         self._randomness = randomness
         self._started_at = started_at
         self._window = window
+        self._ahead: MutableMapping[str, float] = {} if ahead is None else ahead
+        self._taken_before = dict(self._ahead)
         self._decoder = msgspec.json.Decoder(KeyExchange)
         self._skews: OrderedDict[str, Skew] = OrderedDict()
 
@@ -107,14 +116,13 @@ class Handshakes:
             raise ContentRefused("not an ss58 address of this chain - at `$.validator_hotkey_ss58`")
         if not is_allowed(hotkey):
             raise NotAllowed("this hotkey may not call this miner", reason="hotkey")
-        # A text signed before the start may have been used with the process before, whose nonces are gone.
-        if abs(now - timestamp) > self._window or timestamp < self._started_at:
+        if abs(now - timestamp) > self._window or not self._is_of_this_process(hotkey, timestamp):
             raise HandshakeRefused(reason="stale")
         self._nonces.check(hotkey, asked.nonce, timestamp, now)
         if not hotkeys.verify(hotkey, asked.signed_message(), bytes.fromhex(asked.signature[2:])):
             raise HandshakeRefused(reason="signature")
         self._nonces.add(hotkey, asked.nonce, now)
-        self._note_skew(hotkey, Skew(timestamp - now, now))
+        self._note_clock(hotkey, timestamp, now)
         key = self._decrypted(asked)
         home = is_home is not None and is_home(hotkey, source)
         return self._sessions.add(asked.symmetric_key_uuid, hotkey, key, source, home=home)
@@ -126,11 +134,18 @@ class Handshakes:
         except ValueError:
             raise HandshakeRefused(reason="decrypt") from None
 
-    def _note_skew(self, hotkey: str, skew: Skew) -> None:
-        self._skews[hotkey] = skew
+    def _is_of_this_process(self, hotkey: str, timestamp: float) -> bool:
+        return timestamp >= self._started_at and timestamp > self._taken_before.get(hotkey, float("-inf"))
+
+    def _note_clock(self, hotkey: str, timestamp: float, now: float) -> None:
+        self._skews[hotkey] = Skew(timestamp - now, now)
         self._skews.move_to_end(hotkey)
         if len(self._skews) > _SKEWS_KEPT:
             self._skews.popitem(last=False)
+        if timestamp > max(now, self._ahead.get(hotkey, now)):
+            for over in [other for other, latest in self._ahead.items() if latest < now - self._window]:
+                del self._ahead[over]
+            self._ahead[hotkey] = timestamp
 
 
 def _seconds(asked: KeyExchange) -> float:

@@ -60,6 +60,7 @@ class Miner:
     running_for: float = 3600.0
     per_hotkey: int = 8
     total: int = 1024
+    ahead: dict[str, float] = field(default_factory=dict[str, float])
 
     def __post_init__(self) -> None:
         self.keyring = RsaKeyring(self.clock, key=self.key)
@@ -73,6 +74,7 @@ class Miner:
             self.clock,
             randomness=os.urandom,
             started_at=self.clock.now - self.running_for,
+            ahead=self.ahead,
         )
 
     def accept(self, body: bytes, source: str = HOME) -> Session:
@@ -87,8 +89,15 @@ class Miner:
         return "ok"
 
     def restarted(self) -> "Miner":
-        """The process after this one: the same clock, a new key, nothing remembered."""
-        return Miner(self.clock, key=self.key, running_for=0.0)
+        """The process after this one: it knows only what `ahead` holds."""
+        return Miner(
+            self.clock,
+            key=self.key,
+            running_for=0.0,
+            per_hotkey=self.per_hotkey,
+            total=self.total,
+            ahead=self.ahead,
+        )
 
 
 def exchange(hotkey: Hotkey, key: rsa.RSAPrivateKey, timestamp: float | str, **fields: str) -> bytes:

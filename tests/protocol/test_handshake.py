@@ -45,7 +45,7 @@ def test_threat_01_ten_thousand_replays_at_any_offset(miner: Miner, hotkey: Hotk
     assert outcomes == {"400 nonce", "400 stale"}
 
 
-@pytest.mark.parametrize("skew", [-59.0, -5.0, -0.001])
+@pytest.mark.parametrize("skew", [-59.0, -5.0, -0.001, 0.001, 5.0, 30.0, 59.0])
 def test_threat_01_replays_across_a_restart(miner: Miner, hotkey: Hotkey, skew: float) -> None:
     body = exchange(hotkey, miner.key, miner.clock() + skew)
     miner.accept(body)
@@ -56,6 +56,18 @@ def test_threat_01_replays_across_a_restart(miner: Miner, hotkey: Hotkey, skew: 
         for offset in (0.0, 0.5, 31.0, 59.0, 61.0, 3600.0, YEAR):
             after.clock.now = START + pause + offset
             assert after.outcome(stolen) == "400 stale"
+        after.clock.now = START + pause + 1
+        assert after.outcome(exchange(hotkey, miner.key, after.clock.now + skew)) == (
+            "ok" if skew > -1 else "400 stale"
+        )
+
+
+def test_threat_01_what_outlives_the_process_stays_small(miner: Miner) -> None:
+    for _ in range(200):
+        miner.clock.now += 1
+        miner.accept(exchange(Hotkey.ephemeral(), miner.key, miner.clock.now + 50))
+        miner.accept(exchange(Hotkey.ephemeral(), miner.key, miner.clock.now - 0.5))
+    assert len(miner.ahead) == 111
 
 
 def test_threat_01_a_clock_set_back_revives_no_handshake(miner: Miner, hotkey: Hotkey) -> None:

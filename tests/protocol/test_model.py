@@ -62,6 +62,7 @@ class Life(RuleBasedStateMachine):
         self.clock = Clock()
         self.miner = Miner(self.clock, per_hotkey=PER_HOTKEY, total=TOTAL)
         self.started = self.clock.now - self.miner.running_for
+        self.before: dict[str, float] = {}
         self.used: set[bytes] = set()
         self.live: dict[str, Known] = {}
         self.seen: set[bytes] = set()
@@ -79,7 +80,7 @@ class Life(RuleBasedStateMachine):
         """New ones, and old ones over and over."""
         self.forget_expired()
         before = dict(self.live)
-        fresh = abs(self.clock.now - shake.signed) <= WINDOW and shake.signed >= self.started
+        fresh = self.is_fresh(shake)
         new = shake.body not in self.used
         session = self.accepted(shake, source)
         if isinstance(session, Refusal):
@@ -99,6 +100,11 @@ class Life(RuleBasedStateMachine):
             assert self.may_go(known, shake.client.hotkey, source)
             del self.live[known.session.uuid]
         self.live[session.uuid] = Known(session, source, self.clock.now)
+
+    def is_fresh(self, shake: Shake) -> bool:
+        if shake.signed <= self.before.get(shake.client.hotkey, 0.0):
+            return False
+        return abs(self.clock.now - shake.signed) <= WINDOW and shake.signed >= self.started
 
     def accepted(self, shake: Shake, source: str) -> Session | Refusal:
         try:
@@ -188,8 +194,9 @@ class Life(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1.0, 61.0]))
     def restart(self, seconds: float) -> None:
         self.clock.now += seconds
-        self.miner = Miner(self.clock, running_for=0.0, per_hotkey=PER_HOTKEY, total=TOTAL)
+        self.miner = self.miner.restarted()
         self.started = self.clock.now
+        self.before = dict(self.miner.ahead)
         self.live.clear()
 
     def forget_expired(self) -> None:
