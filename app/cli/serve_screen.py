@@ -1,11 +1,11 @@
 """What an operator sees of `serve` on stderr: a screen on a terminal, lines elsewhere, log events for machines."""
 
-import sys
+import contextlib
 from importlib import metadata
 from typing import Final, Literal, override
 
 import structlog
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -22,7 +22,7 @@ _DEFAULT_URL: Final = "http://127.0.0.1:8000"
 
 def make_screen(form: Literal["console", "json"]) -> ServeScreen:
     """Choose by how the log is written."""
-    return EventScreen() if form == "json" else TextScreen(Console(stderr=True, soft_wrap=not sys.stderr.isatty()))
+    return EventScreen() if form == "json" else TextScreen(Console(stderr=True))
 
 
 def next_step(facts: StartFacts) -> str:
@@ -65,16 +65,16 @@ class TextScreen(ServeScreen):
         table = Table.grid(padding=(0, 2))
         for name, value in rows.items():
             table.add_row(Text(name, "dim"), Text(value))
-        warnings = [Text(f"\n{warning}", "yellow") for warning in facts.warnings]
+        warnings = [Text(f"\nwarning: {warning}", "yellow") for warning in facts.warnings]
         body = Group(Text(mode(facts) + "\n", style), table, *warnings)
-        self._console.print(Panel(body, title=f"Loosh Miner {metadata.version('loosh-miner')}", border_style=style))
+        self._print(Panel(body, title=f"Loosh Miner {metadata.version('loosh-miner')}", border_style=style))
         self._lines("Loading the model.")
 
     @override
     def ready(self, seconds: float, model: str) -> None:
         self._lines(f"Ready after {seconds:.1f} s: {model}.")
         if self._facts is not None:
-            self._lines(f"Next, in a second terminal: {next_step(self._facts)}")
+            self._lines("Next, in a second terminal:", f"  {next_step(self._facts)}")
 
     @override
     def not_ready(self, reason: str) -> None:
@@ -90,7 +90,11 @@ class TextScreen(ServeScreen):
 
     def _lines(self, *lines: str) -> None:
         for line in lines:
-            self._console.print(Text(line))
+            self._print(Text(line))
+
+    def _print(self, shown: RenderableType) -> None:
+        with contextlib.suppress(OSError):  # nobody watches any more, or the disk is full: the miner goes on
+            self._console.print(shown, soft_wrap=isinstance(shown, Text))  # a command must be copied whole
 
 
 class EventScreen(ServeScreen):

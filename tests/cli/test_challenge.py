@@ -136,7 +136,7 @@ def test_serve_says_what_it_does_on_stderr_and_ends_well(tmp_path: Path, engine_
         seen: list[str] = []
         for line in process.stderr:
             seen.append(line)
-            if line.startswith("Next"):
+            if "./justw challenge" in line:
                 break
         process.send_signal(stop)
         out, rest = process.communicate(timeout=60)
