@@ -16,7 +16,7 @@ class Secret[T: (str, bytes)]:
         self._value = value
 
     def reveal(self) -> T:
-        """Hand out the value itself; call it only where it is used, and keep the result in no variable that lives long."""
+        """Hand out the value itself; call it only where it is used, and keep the result nowhere."""
         return self._value
 
     def __repr__(self) -> str:
