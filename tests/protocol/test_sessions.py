@@ -151,6 +151,15 @@ def test_threat_02_a_new_source_takes_only_one_place_of_the_genuine_one(table: S
     assert [session for session in table.of(OURS) if session.source == HOME] == genuine[1:]
 
 
+def test_threat_02_a_busy_relay_takes_no_place_of_the_genuine_one(table: SessionTable, clock: Clock) -> None:
+    genuine = add_spaced(table, clock, 4)
+    for session in add_spaced(table, clock, 4, RELAY):
+        session.begin()
+    with pytest.raises(Unavailable):
+        add(table, RELAY)
+    assert table.of(OURS)[:4] == tuple(genuine)
+
+
 def test_threat_02_the_validators_own_address_always_gets_in(table: SessionTable, clock: Clock) -> None:
     for number in range(8):
         clock.now += 1
