@@ -280,10 +280,11 @@ class MinerProcess:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def restart(self) -> None:
-        """The next start in the same place, after `stop` or `kill`."""
+    def restart(self, *, wait: bool = True) -> None:
+        """The next start in the same place, after the last process ended."""
         self.process = None
-        self.start()
+        self.known = []
+        self.start(wait=wait)
 
     def collect(self) -> None:
         """Keep what the miner shows of itself, for the canaries."""

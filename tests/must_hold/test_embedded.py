@@ -1,6 +1,8 @@
 """The real embedded model, end to end: nothing but the miner's own process."""
 
 import asyncio
+import importlib.util
+import re
 import time
 from collections.abc import AsyncIterator
 
@@ -11,7 +13,10 @@ from tests.miner.http import Closed
 from tests.miner.process import MinerProcess
 from tests.miner.validator import Validator, challenge
 
-pytest.importorskip("llama_cpp", reason="the embedded engine is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("llama_cpp") is None, reason="the embedded engine is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,6 @@ async def asker(embedded: MinerProcess) -> AsyncIterator[Validator]:
         yield made
 
 
-@pytest.mark.slow
 async def test_a_real_model_answers_an_encrypted_challenge(asker: Validator) -> None:
     timing: dict[str, object] = {
         "correlation_id": "c",
@@ -63,13 +67,11 @@ async def test_a_real_model_answers_an_encrypted_challenge(asker: Validator) -> 
     assert all(stage["elapsed_ms"] is not None and stage["end_timestamp"] for stage in stages)
 
 
-@pytest.mark.slow
 async def test_the_same_question_twice_at_temperature_0(asker: Validator) -> None:
     texts = {(await asker.ask("Count to five.", max_tokens=16, temperature=0.0))["response_text"] for _ in range(2)}
     assert len(texts) == 1
 
 
-@pytest.mark.slow
 async def test_a_long_text_is_cut_in_time(asker: Validator) -> None:
     started = time.monotonic()
     answer = await asker.ask(
@@ -80,15 +82,13 @@ async def test_a_long_text_is_cut_in_time(asker: Validator) -> None:
     assert answer["response_text"].strip()
 
 
-@pytest.mark.slow
 async def test_a_prompt_over_the_context_is_refused_with_the_numbers(asker: Validator) -> None:
     reply = await asker.send(challenge("word " * 60_000))
     assert reply.status == 422
-    assert len([part for part in reply.detail.split() if part.strip(".,()").isdigit()]) >= 2, reply.detail
+    assert len(re.findall(r"\d{4,}", reply.detail)) == 2, reply.detail
     assert reply.seconds < 5
 
 
-@pytest.mark.slow
 async def test_hanging_up_frees_the_model(embedded: MinerProcess, asker: Validator) -> None:
     """Also while it still reads a long prompt: the next answer comes soon, and the processor is idle again."""
     await asker.shake()

@@ -82,12 +82,13 @@ class Load:
 @pytest.mark.timeout(600)
 async def test_sigterm_under_load_fifty_times(start_miner: StartMiner, engine: StubEngine) -> None:
     """Every request that was accepted is answered; the exit code is 0 every time."""
-    miner = start_miner(MAX_CONCURRENT_REQUESTS=4)
+    # Two miners take turns: one starts while the other is under load and stopped.
+    miners = [start_miner(wait=False, MAX_CONCURRENT_REQUESTS=4) for _ in range(2)]
     totals = [0, 0, 0]
     longest = 0.0
     for cycle in range(CYCLES):
-        if cycle:
-            await asyncio.to_thread(miner.restart)
+        miner = miners[cycle % 2]
+        await asyncio.to_thread(miner.wait_ready)
         engine.behave(first_token_ms=60, token_ms=10, chunks=8)
         validators = [await miner.validator() for _ in range(IN_FLIGHT)]
         for validator in validators:
@@ -105,6 +106,7 @@ async def test_sigterm_under_load_fifty_times(start_miner: StartMiner, engine: S
         assert all(int(reply.headers["retry-after"]) >= 1 for reply in load.refused)
         assert miner.survivors() == []
         assert engine.stats().running == 0
+        miner.restart(wait=False)
         totals = [totals[0] + load.answered, totals[1] + len(load.refused), totals[2] + len(lost)]
     print(  # noqa: T201
         f"\nSIGTERM: {totals[0]} answered, {totals[1]} refused while it drained, {totals[2]} connections closed"
