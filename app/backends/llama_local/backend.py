@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 from app.backends.llama_local.mailbox import Mailbox
 from app.backends.llama_local.options import LlamaLocalSettings, Tuning
 from app.backends.llama_local.order import Order, Piece
+from app.backends.llama_local.tool_calls import ToolCallReader
 from app.backends.llama_local.worker import Loaded, Worker
-from app.domain.backend import BackendStatus, Delta, Generation
+from app.domain.backend import BackendStatus, Delta, FinishReason, Generation
 from app.errors import BackendUnavailable
 
 if TYPE_CHECKING:
@@ -83,12 +84,13 @@ class LlamaLocalBackend:
         mailbox = Mailbox(loop)
         sequence = loaded.engine.submit(order, mailbox.put)
         try:
+            reader = ToolCallReader(order.tools)
             done = False
             while not done:
                 pieces = await mailbox.take()
                 done = bool(pieces) and pieces[-1].end is not None
                 if pieces:
-                    yield _delta(order, pieces)
+                    yield _delta(order, reader, pieces)
         finally:
             loaded.engine.cancel(sequence)
 
@@ -109,14 +111,14 @@ class LlamaLocalBackend:
         return self._worker.loaded.engine.broken
 
 
-def _delta(order: Order, pieces: list[Piece]) -> Delta:
+def _delta(order: Order, reader: ToolCallReader, pieces: list[Piece]) -> Delta:
     """All that came since the last look, as one."""
     last = pieces[-1]
     if last.end in {"failed", "cancelled"}:
         raise BackendUnavailable(last.error or "the work was cancelled")
-    return Delta(
-        text="".join(piece.text for piece in pieces),
-        finish="length" if last.end == "length" else "stop" if last.end is not None else None,
-        prompt_tokens=len(order.prompt),
-        completion_tokens=last.completion_tokens,
-    )
+    text, calls = reader.push("".join(piece.text for piece in pieces))
+    finish: FinishReason | None = None
+    if last.end is not None:
+        text += reader.finish()
+        finish = "tool_calls" if reader.calls else "length" if last.end == "length" else "stop"
+    return Delta(text, calls, finish, prompt_tokens=len(order.prompt), completion_tokens=last.completion_tokens)

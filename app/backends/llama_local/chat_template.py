@@ -35,7 +35,7 @@ class CalledFunction(msgspec.Struct):
     arguments: str = "{}"
 
 
-class MessageToolCall(msgspec.Struct):
+class MessageToolCall(msgspec.Struct, kw_only=True):
     """A tool call the assistant made earlier."""
 
     function: CalledFunction
@@ -51,6 +51,10 @@ class Message(msgspec.Struct, omit_defaults=True):
     name: str | None = None
     tool_calls: list[MessageToolCall] | None = None
     tool_call_id: str | None = None
+
+    def text(self) -> str:
+        """The content in one piece."""
+        return _flat(self.content)
 
 
 Rendered = dict[str, Any]
@@ -88,8 +92,8 @@ class ChatTemplate:
 
     @property
     def knows_tools(self) -> bool:
-        """Whether the template itself tells the model which tools there are."""
-        return "tools" in self._source
+        """Whether the template itself tells the model of tools, in the form that we read calls in."""
+        return "tools" in self._source and "<tool_call>" in self._source
 
     def render(self, messages: Sequence[Message], tools: Sequence[Rendered] = ()) -> str:
         """The prompt up to where the assistant begins to speak."""
@@ -111,7 +115,9 @@ class ChatTemplate:
     def _message(self, message: Message) -> Rendered:
         """Text content in one piece, as templates expect it."""
         rendered: Rendered = msgspec.to_builtins(message)
-        rendered["content"] = _flat(message.content)
+        rendered["content"] = message.text()
+        for call in rendered.get("tool_calls", ()):
+            call["function"]["arguments"] = _parsed(call["function"]["arguments"])
         if message.role == "developer" and "developer" not in self._source:
             rendered["role"] = "system"
         return rendered
@@ -136,6 +142,14 @@ def _flat(content: str | list[ContentPart] | None) -> str:
         if part.type not in {"text", "input_text", "refusal"}:
             raise BackendRejected("the model reads text only: send content parts of type 'text'")
     return "\n".join(part.text for part in content)
+
+
+def _parsed(arguments: str) -> object:
+    """Templates write arguments out as JSON themselves."""
+    try:
+        return msgspec.json.decode(arguments)
+    except msgspec.DecodeError:
+        return arguments
 
 
 def _to_json(value: object, indent: int | None = None) -> str:

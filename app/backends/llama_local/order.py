@@ -34,5 +34,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     hard_cut: float = float("inf")
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
+    tools: frozenset[str] = frozenset()
+    """Names that a tool call in the answer may have."""
     urgent: bool = False
     """May use the sequence that is kept free: the probe, which must not wait behind the work it watches."""

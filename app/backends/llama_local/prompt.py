@@ -1,8 +1,12 @@
 """A request becomes an order for the engine: prompt in tokens, limits, sampling. Work for a thread of its own."""
 
+from app.backends.llama_local.answer_format import format_rule
 from app.backends.llama_local.bindings import Model
 from app.backends.llama_local.chat_template import ChatTemplate, read_messages
+from app.backends.llama_local.grammar import Grammar
 from app.backends.llama_local.order import Order, Sampling
+from app.backends.llama_local.sampler import check_grammar
+from app.backends.llama_local.tool_prompt import ToolBox, forced_call, read_tools, render_with_tools
 from app.domain.backend import Generation
 from app.errors import BackendRejected
 
@@ -19,16 +23,36 @@ class PromptWriter:
 
     def order(self, generation: Generation, *, urgent: bool = False) -> Order:
         """The engine's order; `BackendRejected` when this model can't take the request."""
-        text = self._template.render(read_messages(generation.messages))
-        prompt = self._tokens(text)
+        box = read_tools(generation.tools, generation.tool_choice)
+        prompt = self._tokens(render_with_tools(self._template, read_messages(generation.messages), box))
         return Order(
             prompt=prompt,
             max_tokens=max(1, min(generation.max_tokens, self._context_tokens - len(prompt))),
             hard_cut=generation.hard_cut,
-            sampling=Sampling(temperature=generation.temperature, top_p=generation.top_p, seed=generation.seed),
+            sampling=Sampling(
+                temperature=generation.temperature,
+                top_p=generation.top_p,
+                seed=generation.seed,
+                grammar=self._grammar(generation, box),
+            ),
             stop=generation.stop,
+            tools=box.names,
             urgent=urgent,
         )
+
+    def _grammar(self, generation: Generation, box: ToolBox) -> str | None:
+        """What the answer must match: a call, a format, or either where tools may be called in a format's place."""
+        grammar = Grammar()
+        if box.forced:
+            root = forced_call(grammar, box)
+        else:
+            wanted = format_rule(grammar, generation.response_format)
+            if wanted is None:
+                return None
+            root = f"{wanted} | {forced_call(grammar, box)}" if box.tools else wanted
+        text = grammar.text(root)
+        check_grammar(self._model, text)
+        return text
 
     def _tokens(self, text: str) -> list[int]:
         if self._add_bos and not text.startswith(self._bos):

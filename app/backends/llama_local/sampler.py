@@ -37,12 +37,16 @@ class Sampler:
                 llama_cpp.llama_sampler_free(handle)
         self._chain = self._grammar = None
 
-    def pick(self, scores: Scores) -> int:
-        """The next token."""
+    def pick(self, scores: Scores) -> int | None:
+        """The next token; None where the grammar allows none that the vocabulary has."""
         token = self._draw(scores)
         if self._grammar is not None:
             if not _allows(self._grammar, token):
-                token = self._draw(_allowed(self._grammar, scores))
+                scores = _allowed(self._grammar, scores)
+                # llama.cpp ends the process when a grammar must accept what it refuses.
+                if not np.isfinite(scores.max()):
+                    return None
+                token = self._draw(scores)
             llama_cpp.llama_sampler_accept(self._grammar, token)
         if self._chain is not None:
             llama_cpp.llama_sampler_accept(self._chain, token)
@@ -65,7 +69,7 @@ def check_grammar(model: Model, grammar: str) -> None:
 def _grammar(model: Model, grammar: str) -> "llama_cpp.llama_sampler_p":
     handle = llama_cpp.llama_sampler_init_grammar(model.vocabulary, grammar.encode(), b"root")
     if not handle:
-        raise BackendRejected("llama.cpp can't use this grammar")
+        raise BackendRejected("llama.cpp can't use the grammar of this schema: make the schema simpler")
     return handle
 
 

@@ -271,6 +271,9 @@ class Scheduler:
         if sequence.unread:
             return
         token = sequence.sampler.pick(self._context.logits(last))
+        if token is None:
+            self._leave(slot, "stop")
+            return
         self.counters.written_tokens += 1
         end = sequence.write(token, self._model.piece(token), last=self._model.ends(token))
         if end is not None:

@@ -40,7 +40,7 @@ class Answer(msgspec.Struct):
         return self.deltas[-1]
 
 
-def generation(text: str = "Hello", **changes: object) -> Generation:
+def generation(text: str = "Hello", **changes: Any) -> Generation:  # noqa: ANN401 - any field of a Generation
     """A greedy request; everything can be changed."""
     fields: dict[str, Any] = {
         "messages": messages(text),
@@ -56,7 +56,7 @@ def messages(text: str) -> bytes:
     return msgspec.json.encode([{"role": "user", "content": text}])
 
 
-async def ask(backend: LlamaLocalBackend, text: str = "Hello", **changes: object) -> Answer:
+async def ask(backend: LlamaLocalBackend, text: str = "Hello", **changes: Any) -> Answer:  # noqa: ANN401 - the same
     """The whole answer."""
     answer = Answer()
     async for delta in backend.generate(generation(text, **changes)):
