@@ -24,6 +24,7 @@ MAX_AHEAD_SECONDS: Final = 60
 KEY_TEXT_BYTES: Final = 44
 
 _VERSION: Final = b"\x80"
+_KEY_BYTES: Final = 32
 _BLOCK: Final = 16
 _STAMP: Final = slice(1, 9)
 _IV: Final = slice(9, 25)
@@ -56,8 +57,8 @@ class FernetKey:
 
     def __init__(self, text: bytes, randomness: Randomness) -> None:
         """Take the 44 ASCII bytes that stand for 32 in url-safe base64; ValueError for anything else."""
-        raw = _from_base64(text) if len(text) == KEY_TEXT_BYTES else None
-        if raw is None or len(raw) != _MAC:
+        raw = _from_base64(text)
+        if raw is None or len(raw) != _KEY_BYTES:
             raise ValueError(f"a Fernet key is {KEY_TEXT_BYTES} characters of url-safe base64")
         self._mac = HMAC(raw[:_BLOCK], SHA256())
         self._aes = AES(raw[_BLOCK:])

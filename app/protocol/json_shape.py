@@ -47,8 +47,6 @@ def decode[T](decoder: msgspec.json.Decoder[T], data: bytes | memoryview) -> T:
         raise ContentRefused(_without_input(str(error))) from None
     except UnicodeError:
         raise _not_utf8() from None
-    except RecursionError:
-        raise ContentRefused("nested too deeply") from None
 
 
 def check_nesting(data: bytes | memoryview, limit: int = NESTING_LIMIT) -> None:

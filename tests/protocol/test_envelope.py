@@ -1,11 +1,15 @@
 """Fernet tokens: exactly those of the `cryptography` package, strictly read; ciphertexts only once (threat 6)."""
 
 import base64
+import hmac
 import os
 import uuid
 
 import pytest
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CBC
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +81,31 @@ def test_base64_is_read_strictly() -> None:
     for text in wrong:
         with pytest.raises(SessionRefused):
             KEY.open(text, NOW)
+
+
+def authentic(padded: bytes, version: bytes = b"\x80") -> bytes:
+    """A token with the right authentication over whatever is inside: only a holder of the key can make it."""
+    raw = base64.urlsafe_b64decode(TEXT)
+    iv = bytes(16)
+    inside = Cipher(AES(raw[16:]), CBC(iv)).encryptor().update(padded)
+    signed = version + NOW.to_bytes(8) + iv + inside
+    return base64.urlsafe_b64encode(signed + hmac.digest(raw[:16], signed, "sha256"))
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        authentic(b""),
+        authentic(bytes(16)),
+        authentic(b"\x11" * 32),
+        authentic(b"x" * 14 + b"\x01\x02"),
+        authentic(b"x" * 15 + b"\x01", version=b"\x81"),
+    ],
+)
+def test_an_authentic_token_of_a_wrong_form_is_refused(token: bytes) -> None:
+    assert KEY.open(authentic(b"x" * 15 + b"\x01"), NOW).plaintext == b"x" * 15
+    with pytest.raises(SessionRefused):
+        KEY.open(token, NOW)
 
 
 @pytest.mark.parametrize(("age", "taken"), [(-61, False), (-60, True), (0, True), (120, True), (121, False)])
