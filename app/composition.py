@@ -9,6 +9,7 @@ from litestar import Litestar
 
 from app import __version__
 from app.admin_token import write_admin_token
+from app.ahead_file import AheadFile
 from app.backends.openai_api import OpenAiBackend, OpenAiSettings
 from app.clock import Clock, SystemClock
 from app.domain.access import Access, RouteLimit
@@ -164,6 +165,7 @@ def _wire(settings: Settings, clock: Clock) -> Wire:
         window=settings.fiber_timestamp_window_seconds,
         started_at=clock.wall(),
         randomness=os.urandom,
+        ahead=AheadFile(settings.state_dir),
     )
     return Wire(keyring, sessions, handshakes)
 
@@ -208,8 +210,12 @@ def _backend(settings: Settings) -> Backend:
             threads=settings.llama_threads,
             gpu_layers=settings.llama_gpu_layers,
         ),
-        settings.default_model or (settings.model_path.stem if settings.model_path else _EMBEDDED_MODEL),
+        _embedded_name(settings),
     )
+
+
+def _embedded_name(settings: Settings) -> str:
+    return settings.default_model or (settings.model_path.stem if settings.model_path else _EMBEDDED_MODEL)
 
 
 def _embedded_parallel(settings: Settings) -> int:
@@ -257,7 +263,7 @@ def _facts(loaded: LoadedSettings, identity: Identity, public: Listener, admin: 
         network=settings.subtensor_network,
         development=identity.development,
         backend=settings.llm_backend,
-        model=settings.default_model or "",
+        model=_embedded_name(settings) if settings.llm_backend == "llamacpp" else settings.default_model or "",
         warnings=loaded.warnings,
     )
 

@@ -11,7 +11,7 @@ ROOT: Final = Path(__file__).parents[2]
 APP: Final = ROOT / "app"
 FILES: Final = sorted(APP.rglob("*.py"))
 
-BASE: Final = {"errors", "secret", "clock", "logs", "metrics", "settings", "serve_events", "admin_token"}
+BASE: Final = {"errors", "secret", "clock", "logs", "metrics", "settings", "serve_events", "admin_token", "ahead_file"}
 SETTINGS: Final = {"settings", "settings_checks", "settings_fields", "settings_model"}
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     "protocol": {"protocol", "errors"},
@@ -29,7 +29,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "validator": {"validator", "protocol", "errors", "chain", "domain"},
     **{name: {*SETTINGS, "errors", "secret", "protocol"} for name in SETTINGS},
 }
-ABOVE_ALL: Final = {"cli", "composition", "miner", "identity", "validator_client", "__main__"}
+ABOVE_ALL: Final = {"cli", "composition", "miner", "identity", "__main__"}
 
 
 def _layer(path: Path) -> str:
