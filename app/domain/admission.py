@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from enum import IntEnum
 from math import ceil
 from typing import Final
 
@@ -16,11 +17,19 @@ _LEAST_USEFUL_SECONDS: Final = 2.0
 _SLOTS_WORTH_A_RESERVE: Final = 4
 
 
-class _Ticket:
-    __slots__ = ("granted", "owner")
+class Rank(IntEnum):
+    """Who goes first: as long as a validator waits, the operator's own requests get no slot."""
 
-    def __init__(self, owner: str, granted: asyncio.Future[None]) -> None:
+    VALIDATOR = 0
+    OPERATOR = 1
+
+
+class _Ticket:
+    __slots__ = ("granted", "owner", "rank")
+
+    def __init__(self, owner: str, rank: Rank, granted: asyncio.Future[None]) -> None:
         self.owner = owner
+        self.rank = rank
         self.granted = granted
 
 
@@ -31,6 +40,9 @@ class Admission:
     fewest, in order of arrival among equals; a full queue makes room for an owner who waits less than the greediest
     one; and from four slots up one is kept for owners who run nothing, so that a flood in one session never shuts
     the others out (threat 2).
+
+    The operator's own requests (rank `OPERATOR`) come after all validators': from two slots up one slot is never
+    theirs, they wait until no validator does, and they leave a full queue to a validator.
 
     A request that can't be answered before its deadline is refused as soon as that is known: waiting for nothing
     would only take the place of one that can.
@@ -68,39 +80,44 @@ class Admission:
         self.draining = False
 
     @asynccontextmanager
-    async def slot(self, deadline: Deadline, owner: str) -> AsyncGenerator[None]:
+    async def slot(self, deadline: Deadline, owner: str, rank: Rank = Rank.VALIDATOR) -> AsyncGenerator[None]:
         """Hold a slot while the body runs. Errors: `Unavailable` (draining, full, or no time left)."""
         if self.draining:
             raise Unavailable("the miner is draining before it stops: ask another one", reason="draining")
-        if not self._waiting and self._may_run(owner):
+        # Whoever waits may not run now, else it would have been handed a slot: nobody with a better claim is passed.
+        if self._may_run(owner, rank):
             self._take(owner)
         else:
-            await self._queue(deadline, owner)
+            await self._queue(deadline, owner, rank)
         began = self._clock.monotonic()
         try:
             yield
         finally:
-            self._note(self._clock.monotonic() - began)
+            if rank is Rank.VALIDATOR:  # the operator's may take minutes, and say nothing of how long challenges take
+                self._note(self._clock.monotonic() - began)
             self._leave(owner)
 
-    def expected_wait(self) -> float:
-        """Seconds until a newcomer would get a slot, from how long requests took lately."""
+    def expected_wait(self, rank: Rank = Rank.VALIDATOR) -> float:
+        """Seconds until a newcomer would get a slot, from how long challenges took lately."""
         if self.running < self.slots:
             return 0.0
-        return self._service_seconds * ceil((len(self._waiting) + 1) / self.slots)
+        ahead = sum(ticket.rank <= rank for ticket in self._waiting)
+        return self._service_seconds * ceil((ahead + 1) / self.slots)
 
-    def _may_run(self, owner: str) -> bool:
+    def _may_run(self, owner: str, rank: Rank) -> bool:
         free = self.slots - self.running
+        if rank is Rank.OPERATOR:
+            return free > min(1, self.slots - 1)
         return free > (self._reserve if self._running_of[owner] else 0)
 
-    async def _queue(self, deadline: Deadline, owner: str) -> None:
-        wait = self.expected_wait()
+    async def _queue(self, deadline: Deadline, owner: str, rank: Rank) -> None:
+        wait = self.expected_wait(rank)
         patience = deadline.left(self._clock.monotonic()) - _LEAST_USEFUL_SECONDS
         if wait >= patience:
             raise Unavailable("no slot will be free in time", reason="no_time", retry_after=max(1, ceil(wait)))
         if len(self._waiting) >= self.queue_limit:
-            self._make_room(owner, wait)
-        ticket = _Ticket(owner, asyncio.get_running_loop().create_future())
+            self._make_room(owner, rank, wait)
+        ticket = _Ticket(owner, rank, asyncio.get_running_loop().create_future())
         self._waiting.append(ticket)
         self._hand_out()
         try:
@@ -113,16 +130,17 @@ class Admission:
             self._give_up(ticket)
             raise
 
-    def _make_room(self, owner: str, wait: float) -> None:
-        """Take the newest ticket of the greediest owner out of a full queue, or refuse the newcomer."""
+    def _make_room(self, owner: str, rank: Rank, wait: float) -> None:
+        """Take the newest ticket of the lowest rank's greediest owner out of a full queue, or refuse the newcomer."""
         full = Unavailable(
             f"all {self.slots} slots are busy and {self.queue_limit} requests wait: come back later",
             reason="queue_full",
             retry_after=max(1, ceil(wait)),
         )
-        waiting_of = Counter(ticket.owner for ticket in self._waiting)
+        lowest = max((ticket.rank for ticket in self._waiting), default=rank)
+        waiting_of = Counter(ticket.owner for ticket in self._waiting if ticket.rank is lowest)
         greediest, most = waiting_of.most_common(1)[0] if waiting_of else (owner, 0)
-        if waiting_of[owner] + 1 >= most:
+        if rank > lowest or (rank is lowest and waiting_of[owner] + 1 >= most):
             raise full
         newest = next(ticket for ticket in reversed(self._waiting) if ticket.owner == greediest)
         self._waiting.remove(newest)
@@ -131,8 +149,8 @@ class Admission:
     def _hand_out(self) -> None:
         """Give free slots to those who wait, fairest first."""
         while self._waiting:
-            ticket = min(self._waiting, key=lambda waiting: self._running_of[waiting.owner])
-            if not self._may_run(ticket.owner):
+            ticket = min(self._waiting, key=lambda waiting: (waiting.rank, self._running_of[waiting.owner]))
+            if not self._may_run(ticket.owner, ticket.rank):
                 return
             self._waiting.remove(ticket)
             if not ticket.granted.done():
