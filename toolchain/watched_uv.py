@@ -53,6 +53,7 @@ class WatchedUv:
     def run(self, *arguments: str) -> None:
         """Run `uv --verbose arguments` to its end, or raise UvError."""
         self._tail.clear()
+        self._building, self._step = False, ""
         command = ["uv", "--verbose", *arguments]
         with subprocess.Popen(
             command,
