@@ -251,6 +251,36 @@ async def test_threat_11_a_slow_body_is_told_so(miner: MinerProcess, validator: 
         assert time.monotonic() - started < 12
 
 
+ODD_FRAMES = {
+    "5000-digit length": b"Content-Length: " + b"9" * 5000,
+    "negative length": b"Content-Length: -1",
+    "signed length": b"Content-Length: +5",
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6",
+    "length and chunks": b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+    "another coding": b"Transfer-Encoding: gzip, chunked",
+    "chunked twice": b"Transfer-Encoding: chunked, chunked",
+    "a folded header": b"X-Folded: a\r\n b\r\nContent-Length: 5",
+    "a header of 100 KB": b"X-Large: " + b"a" * 100_000,
+    "1000 headers": b"\r\n".join(b"X-%d: a" % at for at in range(1000)),
+    "an expectation": b"Expect: 200-maybe\r\nContent-Length: 5",
+}
+
+
+@pytest.mark.parametrize("name", ODD_FRAMES)
+async def test_threat_13_odd_framing(miner: MinerProcess, validator: Validator, name: str) -> None:
+    """Refused or hung up on; never a fault, and the next request on a new connection is served."""
+    for path, _ in ROUTES:
+        async with await miner.connect() as connection:
+            connection.send(f"POST {path} HTTP/1.1\r\nHost: miner\r\n".encode() + ODD_FRAMES[name] + b"\r\n\r\n")
+            connection.send(b"hello" if b"chunked" not in ODD_FRAMES[name] else b"zz\r\nhello\r\n0\r\n\r\n")
+            try:
+                reply = await asyncio.wait_for(connection.reply(), 15)
+            except Closed:
+                continue
+            assert 400 <= reply.status < 500, (path, reply.status)
+    assert (await validator.ask("still there?"))["response_text"]
+
+
 @pytest.fixture
 def reset_socket(miner: MinerProcess) -> Iterator[socket.socket]:
     """A socket that resets when closed."""

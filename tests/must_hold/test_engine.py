@@ -189,6 +189,24 @@ async def test_the_soft_stop_ends_with_a_sentence(asking: Validator, engine: Stu
     assert answer["response_text"].rstrip().endswith("end.")
 
 
+async def test_a_cut_leaves_no_open_thought(asking: Validator, engine: StubEngine) -> None:
+    engine.behave(text="Fine. <think>" + "Hmm, let me see. " * 100, chunks=200, token_ms=50)
+    reply = await asking.send(challenge("think about it"))
+    answer = asking.opened(reply)
+    assert reply.seconds < HARD + 1
+    assert answer["response_text"].strip() == "Fine."
+    assert answer["finish_reason"] == "length"
+
+
+async def test_a_cut_leaves_no_half_tool_call(asking: Validator, engine: StubEngine) -> None:
+    """The arguments stop in the middle: there is nothing to send, and that is said."""
+    engine.behave(tool_call=True, token_ms=2500)
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    reply = await asking.send(challenge("Weather in Oslo?", tools=[tool]))
+    assert reply.status == 503
+    assert reply.seconds < HARD + 1
+
+
 @pytest.mark.parametrize("moment", ["before the first token", "while it writes"])
 async def test_a_validator_that_hangs_up_stops_the_engine(
     short: MinerProcess, asking: Validator, engine: StubEngine, new_validator: NewValidator, moment: str

@@ -126,7 +126,7 @@ async def test_threat_2_a_relayed_session_gets_no_more_than_its_share(
     print(f"\nrelay: {statuses}; alone: {alone}; beside it: {honest}; rates {rates[0]:.1f} and {rates[1]:.1f}/s")  # noqa: T201
     assert honest.success >= 0.9, str(honest)
     assert genuine.session is session
-    assert rates[1] > rates[0] / 4, "it waits its turn, but gets one"
+    assert rates[1] > rates[0] * 0.6, "and it hardly waits longer"
 
 
 @pytest.mark.slow
