@@ -6,7 +6,6 @@ from typing import Final, Protocol, cast
 import bittensor_core  # pyright: ignore[reportMissingTypeStubs]
 
 SEED_BYTES: Final = 32
-SIGNATURE_BYTES: Final = 64
 _LONGEST_SS58: Final = 48
 
 
@@ -83,8 +82,6 @@ def verify(ss58: str, message: bytes, signature: bytes) -> bool:
     frame in which browser wallets sign. That is accepted here: only the same key can make it, over the
     same text, and the nonce in the text counts once whichever frame was signed.
     """
-    if len(signature) != SIGNATURE_BYTES:
-        return False
     try:
         return _core.verify(message, signature, ss58)
     except ValueError:

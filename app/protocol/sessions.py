@@ -193,13 +193,14 @@ def _who_goes(mine: tuple[Session, ...], source: str, *, home: bool) -> Session 
     a source's only session and never one of the validator's own address; a newcomer from that address
     (`home`) may take any.
     """
+    same = [session for session in mine if session.source == source]
+    same_idle = [session for session in same if not session.in_flight]
+    if same_idle:
+        return min(same_idle, key=_last_used)
+    if same and not home:
+        return None
     held = Counter(session.source for session in mine)
     idle = [session for session in mine if not session.in_flight]
-    same = [session for session in idle if session.source == source]
-    if same:
-        return min(same, key=_last_used)
-    if held[source] and not home:
-        return None
     other = [session for session in idle if home or (held[session.source] > 1 and not session.home)]
     return min(other, key=lambda session: (session.home, -held[session.source], session.last_used), default=None)
 
