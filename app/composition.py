@@ -10,7 +10,9 @@ from litestar import Litestar
 from app import __version__
 from app.admin_token import write_admin_token
 from app.ahead_file import AheadFile
-from app.backends.openai_api import OpenAiBackend, OpenAiSettings
+from app.backends.dialects import Dialect, Ollama, Vllm
+from app.backends.failover import FailoverBackend
+from app.backends.openai_api import OpenAiBackend
 from app.clock import Clock, SystemClock
 from app.domain.access import Access, RouteLimit
 from app.domain.admission import Admission
@@ -32,6 +34,7 @@ from app.protocol.rsa_keys import RsaKeyring
 from app.protocol.sessions import SessionTable
 from app.serve_events import ServeScreen, StartFacts
 from app.settings import LoadedSettings, RateLimit, Settings
+from app.settings_checks import engine_addresses, is_private_address
 from app.transport.admin import AdminRoutes
 from app.transport.apps import admin_app, public_app
 from app.transport.caller import Callers
@@ -131,7 +134,7 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
 
 def _core(loaded: LoadedSettings, identity: Identity, clock: Clock) -> Core:
     settings = loaded.settings
-    backend = _backend(settings)
+    backend = _backend(settings, clock)
     probing = Probing(
         backend,
         clock,
@@ -191,14 +194,13 @@ def _public(loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, 
     )
 
 
-def _backend(settings: Settings) -> Backend:
+def _backend(settings: Settings, clock: Clock) -> Backend:
+    model, least_context = settings.default_model, settings.min_context_tokens
     if settings.llm_backend == "vllm":
-        return OpenAiBackend(
-            OpenAiSettings(settings.vllm_api_base.rstrip("/"), "vLLM", settings.default_model, running_usage=True)
-        )
+        return _remote(settings, clock, Vllm(model, least_context), settings.vllm_api_base)
     if settings.llm_backend == "ollama":
-        base = settings.ollama_base_url.rstrip("/")
-        return OpenAiBackend(OpenAiSettings(f"{base}/v1", "Ollama", settings.default_model, running_usage=False))
+        dialect = Ollama(model, least_context, settings.ollama_timeout)
+        return _remote(settings, clock, dialect, settings.ollama_base_url)
     # Only here: llama.cpp and numpy take time and memory that a miner with an engine of its own need not spend.
     from app.backends.llama_local.backend import LlamaLocalBackend, LlamaLocalSettings  # noqa: PLC0415
 
@@ -216,6 +218,14 @@ def _backend(settings: Settings) -> Backend:
 
 def _embedded_name(settings: Settings) -> str:
     return settings.default_model or (settings.model_path.stem if settings.model_path else _EMBEDDED_MODEL)
+
+
+def _remote(settings: Settings, clock: Clock, dialect: Dialect, addresses: str) -> Backend:
+    may_connect = None if settings.allow_public_engine else is_private_address
+    backends = [OpenAiBackend(dialect, address, may_connect) for address in engine_addresses(addresses)]
+    if len(backends) == 1:
+        return backends[0]
+    return FailoverBackend(backends, clock, probe_seconds=settings.probe_timeout_seconds)
 
 
 def _embedded_parallel(settings: Settings) -> int:

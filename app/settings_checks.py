@@ -81,7 +81,16 @@ def _engine(settings: Settings) -> Iterator[str]:
         ("vllm", "VLLM_API_BASE", settings.vllm_api_base),
         ("ollama", "OLLAMA_BASE_URL", settings.ollama_base_url),
     ):
-        yield from _engine_url(settings, name, text, used=backend == settings.llm_backend)
+        addresses = engine_addresses(text)
+        for address in addresses:
+            yield from _engine_url(settings, name, address, used=backend == settings.llm_backend)
+        if len(set(addresses)) < len(addresses):
+            yield f"{name}: names the same engine twice: name each once"
+
+
+def engine_addresses(text: str) -> tuple[str, ...]:
+    """Take apart the value of VLLM_API_BASE or OLLAMA_BASE_URL; never empty."""
+    return tuple(part.strip() for part in text.split(",") if part.strip()) or (text,)
 
 
 def _engine_url(settings: Settings, name: str, text: str, *, used: bool) -> Iterator[str]:
@@ -179,5 +188,13 @@ def _is_private(host: str) -> bool:
     if address is None:
         name = host.rstrip(".").lower()
         return "." not in name or name.endswith(_PRIVATE_NAMES)
+    return is_private_address(host)
+
+
+def is_private_address(text: str) -> bool:
+    """Tell whether an IP address leads nowhere but to this machine or a private network."""
+    address = _address(text)
+    if address is None:
+        return False
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return not (mapped or address).is_global and not address.is_multicast

@@ -17,6 +17,7 @@ from app.settings_fields import About, Hotkey, Network, RateLimit, Spec
 _MIB: Final = 1024 * 1024
 _YEAR_SECONDS: Final = 365 * 24 * 3600
 _NOT_READ: Final = "Kept for existing .env files; nothing reads it yet"
+_SEVERAL: Final = "Several, comma between: the first healthy one serves, the others stand by"
 _NO_CHAIN: Final = "This version does not speak to it yet"
 _RENDERED: Final = "For the command line of a vLLM server; the miner itself does not read it yet"
 
@@ -148,11 +149,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_path: Annotated[
         Path | None, About("Model and engine", "GGUF file for `llamacpp`.", unset="the embedded SmolLM2-135M-Instruct")
     ] = None
-    vllm_api_base: Annotated[str, About("Model and engine", "vLLM's address, with /v1.")] = "http://localhost:8001/v1"
-    ollama_base_url: Annotated[str, About("Model and engine", "Ollama's address.")] = "http://localhost:11434"
+    vllm_api_base: Annotated[str, About("Model and engine", f"vLLM's address, with /v1. {_SEVERAL}.")] = (
+        "http://localhost:8001/v1"
+    )
+    ollama_base_url: Annotated[str, About("Model and engine", f"Ollama's address. {_SEVERAL}.")] = (
+        "http://localhost:11434"
+    )
     ollama_timeout: Annotated[
-        float, About("Model and engine", f"{_NOT_READ}: an answer's time is the ANSWER_* settings.", ge=1, le=86400)
+        float, About("Model and engine", "How long Ollama may take to load the model, in seconds.", ge=1, le=86400)
     ] = 300.0
+    min_context_tokens: Annotated[
+        int,
+        About(
+            "Model and engine",
+            "The least context of vLLM or Ollama, for prompt and answer; with less the miner is not ready.",
+            ge=256,
+            le=10_000_000,
+        ),
+    ] = 16384
     allow_public_engine: Annotated[
         bool, About("Model and engine", "Allow an engine at a public address; prompts travel there.")
     ] = False

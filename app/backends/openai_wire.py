@@ -69,19 +69,6 @@ class _Chunk(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class ModelCard(msgspec.Struct):
-    """One entry of `/v1/models`; `max_model_len` is vLLM's own addition, in tokens."""
-
-    id: str
-    max_model_len: int | None = None
-
-
-class ModelList(msgspec.Struct):
-    """`GET /v1/models`."""
-
-    data: list[ModelCard]
-
-
 class EventStream:
     """Turns the bytes of one streamed answer into deltas, whatever way they are cut into reads.
 

@@ -54,6 +54,10 @@ class BackendStatus(msgspec.Struct, frozen=True):
     """Not ready yet, but on the way: there is nothing to mend."""
     model: str = ""
     context_tokens: int = 0
+    address: str = ""
+    """Where the engine is, when it is not in this process."""
+    standing_by: tuple[str, ...] = ()
+    """Of several engines, those that don't serve now: where, and why when they can't."""
 
 
 class Backend(Protocol):

@@ -245,7 +245,7 @@ async def test_the_asked_length_is_made_to_fit_the_context(
     vLLM does not tell how long a prompt is, only that it is too long: guessing on and on would cost a call a token.
     """
     with StubEngine("--max-model-len", "8192", "--bytes-per-token", str(bytes_per_token)) as small:
-        miner = start_miner(VLLM_API_BASE=small.base_url)
+        miner = start_miner(VLLM_API_BASE=small.base_url, MIN_CONTEXT_TOKENS=8192)
         validator = await new_validator(miner)
         for length in (10, 500, 2000, 4000, 6000, 7500):
             small.behave(echo=True)
