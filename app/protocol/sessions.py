@@ -1,6 +1,7 @@
 """Sessions: the symmetric keys that handshakes left behind (protocol, sections 2 and 3)."""
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -13,6 +14,7 @@ from app.protocol.replay import TokenMemory
 TTL_SECONDS: Final = 3600.0
 PER_HOTKEY: Final = 8
 TOTAL: Final = 1024
+FORGOTTEN_SECONDS: Final = 600.0
 _FULL_RETRY_SECONDS: Final = 60
 
 
@@ -98,8 +100,9 @@ class SessionCounts:
 class SessionTable:
     """All sessions. At most `per_hotkey` of a hotkey and `total` in all, each for `ttl` seconds.
 
-    A newcomer only ever ends a session of its own hotkey: the signed text of a handshake names no miner,
-    so another miner can relay one (threat 2), and must not thereby end the genuine session.
+    A newcomer only ever ends a session of its own hotkey, or one that nobody has used for ten minutes: the signed
+    text of a handshake names no miner, so another miner can relay one (threat 2), and must not thereby end the
+    genuine session.
     """
 
     def __init__(
@@ -139,7 +142,7 @@ class SessionTable:
         if uuid in self._by_uuid:
             self.counts.refused += 1
             raise HandshakeRefused(reason="uuid")
-        self._make_room(hotkey, source, home=home)
+        self._make_room(hotkey, source, now, home=home)
         session = Session(
             uuid=uuid, hotkey=hotkey, source=source, home=home, key=key, tokens=self._tokens, now=now, ttl=self._ttl
         )
@@ -166,11 +169,12 @@ class SessionTable:
             self._remove(oldest)
             self.counts.expired += 1
 
-    def _make_room(self, hotkey: str, source: str, *, home: bool) -> None:
+    def _make_room(self, hotkey: str, source: str, now: float, *, home: bool) -> None:
         mine = self.of(hotkey)
         if len(mine) < self._per_hotkey and len(self._by_uuid) < self._total:
             return
-        leaver = _who_goes(mine, source, home=home)
+        full = len(self._by_uuid) >= self._total
+        leaver = _who_goes(mine, source, home=home) or _forgotten(self._by_uuid.values() if full else mine, now)
         if leaver is None:
             self.counts.refused += 1
             raise Unavailable("no room for one more session", reason="sessions_full", retry_after=_FULL_RETRY_SECONDS)
@@ -203,6 +207,16 @@ def _who_goes(mine: tuple[Session, ...], source: str, *, home: bool) -> Session 
     idle = [session for session in mine if not session.in_flight]
     other = [session for session in idle if home or (held[session.source] > 1 and not session.home)]
     return min(other, key=lambda session: (session.home, -held[session.source], session.last_used), default=None)
+
+
+def _forgotten(sessions: Iterable[Session], now: float) -> Session | None:
+    """Return the session idle for longest, if that is ten minutes or more.
+
+    The last resort, so that sessions which nobody uses can't shut a validator out for an hour. Should its owner come
+    back after all, it is told to shake hands again and does so within the same round.
+    """
+    idle = (session for session in sessions if not session.in_flight and now - session.last_used >= FORGOTTEN_SECONDS)
+    return min(idle, key=lambda session: (session.home, session.last_used), default=None)
 
 
 def _last_used(session: Session) -> float:

@@ -11,7 +11,7 @@ from app.errors import HandshakeRefused, SessionRefused, Unavailable
 from app.protocol.envelope import FernetKey
 from app.protocol.hotkeys import Hotkey
 from app.protocol.replay import NonceMemory
-from app.protocol.sessions import Session, SessionTable
+from app.protocol.sessions import FORGOTTEN_SECONDS, Session, SessionTable
 from tests.protocol.support import HOME, START, Clock
 
 OURS = Hotkey.from_seed(b"\x01" * 32).ss58
@@ -223,3 +223,27 @@ def test_threat_05_a_full_table_drops_what_has_expired(clock: Clock) -> None:
     add(table)
     assert len(table) == 3
     assert len(table.of(OTHERS)) == 2
+
+
+def test_threat_02_relays_that_nobody_uses_can_not_shut_the_validator_out(table: SessionTable, clock: Clock) -> None:
+    relayed = [add(table, f"198.51.100.{number}") for number in range(8)]
+    clock.now += FORGOTTEN_SECONDS - 1
+    with pytest.raises(Unavailable):
+        add(table, HOME)
+    clock.now += 1
+    with relayed[0]:
+        genuine = add(table, HOME)
+    assert table.get(relayed[0].uuid, OURS) is relayed[0]  # in use
+    assert table.get(genuine.uuid, OURS) is genuine
+    assert len(table.of(OURS)) == 8
+
+
+def test_threat_05_throw_away_hotkeys_can_not_fill_the_table_for_good(clock: Clock) -> None:
+    table = SessionTable(clock, total=6)
+    for number in range(6):
+        add(table, hotkey=Hotkey.from_seed(bytes([100 + number]) * 32).ss58)
+    with pytest.raises(Unavailable):
+        add(table, hotkey=OTHERS)
+    clock.now += FORGOTTEN_SECONDS
+    add(table, hotkey=OTHERS)
+    assert len(table) == 6
