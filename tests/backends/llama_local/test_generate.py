@@ -52,8 +52,8 @@ async def test_streams_before_it_has_finished(backend: LlamaLocalBackend) -> Non
 async def test_sixteen_at_once_get_each_its_own_answer(backend: LlamaLocalBackend) -> None:
     """Each of sixteen, twice as many as there are slots, begins as it does when asked alone, and as no other does."""
     questions = [f"What is {thing}?" for thing in THINGS]
-    alone = [(await ask(backend, question, max_tokens=16)).text for question in questions]
-    together = await asyncio.gather(*(ask(backend, question, max_tokens=16) for question in questions))
+    alone = [(await ask(backend, question, max_tokens=12)).text for question in questions]
+    together = await asyncio.gather(*(ask(backend, question, max_tokens=12) for question in questions))
     for number, answer in enumerate(together):
         alike = [common(answer.text, text) for text in alone]
         assert alike[number] == max(alike), (questions[number], answer.text, alone)
@@ -153,7 +153,7 @@ async def test_prompt_over_the_context_is_refused_with_numbers(backend: LlamaLoc
 async def test_max_tokens_ends_where_the_context_does() -> None:
     async with opened(LlamaLocalSettings(parallel=1, context_tokens=512)) as backend:
         assert backend.status().context_tokens == 512
-        answer = await ask(backend, filling(95), max_tokens=100_000)
+        answer = await ask(backend, filling(100), max_tokens=100_000)
         room = 512 - answer.last.prompt_tokens
         assert 0 < room < 250
         assert answer.last.completion_tokens <= room
