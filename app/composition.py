@@ -19,6 +19,7 @@ from app.domain.admission import Admission
 from app.domain.allow_list import AllowList, FixedAllowList, OpenAllowList
 from app.domain.answering import Answering, GenerationDefaults
 from app.domain.backend import Backend
+from app.domain.completion import Completing
 from app.domain.health import Health
 from app.domain.health_detail import AdmissionState, HealthDetail
 from app.domain.journal import Journal
@@ -35,11 +36,13 @@ from app.protocol.sessions import SessionTable
 from app.serve_events import ServeScreen, StartFacts
 from app.settings import LoadedSettings, RateLimit, Settings
 from app.settings_checks import engine_addresses, is_private_address
+from app.transport import openai_errors
 from app.transport.admin import AdminRoutes
 from app.transport.apps import admin_app, public_app
 from app.transport.caller import Callers
 from app.transport.failures import failure_responses
 from app.transport.listeners import Address, Listener
+from app.transport.openai_routes import OpenAiRoutes
 from app.transport.public import AnswerTimes, PublicRoutes
 
 _PROBE_RETRY_SECONDS: Final = 0.5
@@ -103,7 +106,7 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
             warnings=loaded.warnings,
         )
 
-    failures = failure_responses(wire.keyring, core.metrics)
+    failures = failure_responses(wire.keyring, core.metrics, shape=openai_errors.shape)
     admin_routes = AdminRoutes(
         detail=detail,
         admission=core.admission,
@@ -113,7 +116,9 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
     host = _LOOPBACK if identity.development else settings.api_host
     public = Listener(_public(loaded, identity, core, wire, clock), Address(host, settings.api_port), "API_PORT")
     admin = Listener(
-        admin_app(admin_routes.handlers(), failures), Address(_LOOPBACK, settings.admin_port), "ADMIN_PORT"
+        admin_app([*admin_routes.handlers(), *_openai(settings, core, clock).handlers()], failures),
+        Address(_LOOPBACK, settings.admin_port),
+        "ADMIN_PORT",
     )
     _watch(core, wire)
     return Miner(
@@ -152,8 +157,7 @@ def _core(loaded: LoadedSettings, identity: Identity, clock: Clock) -> Core:
         enabled=settings.enable_rate_limits and (not identity.development or loaded.explicit("ENABLE_RATE_LIMITS")),
     )
     health = Health(backend, probing, admission, access)
-    defaults = GenerationDefaults(settings.default_max_tokens, settings.default_temperature, settings.default_top_p)
-    answering = Answering(backend, admission, health, TokenRate(), defaults, clock)
+    answering = Answering(backend, admission, health, TokenRate(), _defaults(settings), clock)
     return Core(backend, probing, admission, access, health, answering, Metrics())
 
 
@@ -226,6 +230,22 @@ def _remote(settings: Settings, clock: Clock, dialect: Dialect, addresses: str) 
     if len(backends) == 1:
         return backends[0]
     return FailoverBackend(backends, clock, probe_seconds=settings.probe_timeout_seconds)
+
+
+def _openai(settings: Settings, core: Core, clock: Clock) -> OpenAiRoutes:
+    journal, defaults = Journal(core.metrics), _defaults(settings)
+    return OpenAiRoutes(
+        completing=Completing(core.backend, core.admission, core.health, journal, defaults, clock),
+        status=core.backend.status,
+        key=settings.api_key,
+        body_seconds=settings.body_timeout_seconds,
+        fingerprint=f"loosh-miner-{__version__}",
+        clock=clock,
+    )
+
+
+def _defaults(settings: Settings) -> GenerationDefaults:
+    return GenerationDefaults(settings.default_max_tokens, settings.default_temperature, settings.default_top_p)
 
 
 def _embedded_parallel(settings: Settings) -> int:

@@ -10,8 +10,11 @@
     │   └── BackendRejected      the engine read the request and refused it (a prompt over the context, say)
     └── Refusal                  a request that gets a status other than 200
         ├── HandshakeRefused     400, one text for every cause
+        ├── ParameterRefused     400, with the parameter's name (only below /v1)
         ├── SessionRefused       401, with the public key: shake hands again
+        ├── KeyRefused           401, the API key is missing or wrong (only below /v1)
         ├── NotAllowed           403
+        ├── ModelUnknown         404 (only below /v1)
         ├── BodyTooSlow          408
         ├── Replayed             409
         ├── BodyTooLarge         413
@@ -86,6 +89,18 @@ class HandshakeRefused(Refusal):
         super().__init__(self.TEXT, reason=reason)
 
 
+class ParameterRefused(Refusal):
+    """An OpenAI request that can't be done; `param` names what is at fault, `code` is a fixed word for programs."""
+
+    status = 400
+    reason = "parameter"
+
+    def __init__(self, detail: str, *, param: str | None = None, code: str = "invalid_value") -> None:
+        super().__init__(detail)
+        self.param = param
+        self.code = code
+
+
 class SessionRefused(Refusal):
     """Unknown or expired session, or a token that does not open: the validator shakes hands again (protocol.md 3)."""
 
@@ -98,6 +113,20 @@ class NotAllowed(Refusal):
 
     status = 403
     reason = "not_allowed"
+
+
+class KeyRefused(Refusal):
+    """The API key is missing or is another one."""
+
+    status = 401
+    reason = "api_key"
+
+
+class ModelUnknown(Refusal):
+    """The miner serves no model of this name."""
+
+    status = 404
+    reason = "model"
 
 
 class BodyTooSlow(Refusal):

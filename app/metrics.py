@@ -31,6 +31,9 @@ class Metrics:
         self._tokens = Counter("loosh_tokens", "Tokens read and written", ["direction"], registry=registry)
         self._refusals = Counter("loosh_refusals", "Requests refused, by reason", ["reason"], registry=registry)
         self._handshakes = Counter("loosh_handshakes", "Handshakes by result", ["result"], registry=registry)
+        self._completions = Counter(
+            "loosh_completions", "/v1 requests by how they ended", ["outcome"], registry=registry
+        )
         build = Gauge("loosh_build_info", "The running version", ["version"], registry=registry)
         build.labels(__version__).set(1)
         # Children are looked up once: `labels()` costs more than the increment.
@@ -66,6 +69,10 @@ class Metrics:
     def challenge_failed(self) -> None:
         """A challenge ended in a fault of the miner."""
         self._failed.inc()
+
+    def completion(self, outcome: str) -> None:
+        """A request on /v1 ended; `outcome` is one of the fixed words of `app.domain.completion`."""
+        self._completions.labels(outcome).inc()
 
     def handshake(self, *, accepted: bool) -> None:
         """A handshake was accepted or refused."""

@@ -71,8 +71,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "0.0.0.0"  # noqa: S104 - validators come from the internet; the admin listener is on loopback
     api_port: Annotated[int, About("Listeners", "Port of the validators' listener.", ge=1, le=65535)] = 8000
     admin_port: Annotated[
-        int, About("Listeners", "Port of the admin listener (metrics, health, drain); loopback only.", ge=1, le=65535)
+        int,
+        About("Listeners", "Port of the admin listener (metrics, health, drain, /v1); loopback only.", ge=1, le=65535),
     ] = 8010
+    api_key: Annotated[
+        Secret[str] | None,
+        About(
+            "Listeners", "What OpenAI clients must send as their key to use /v1 on the admin listener.", unset="none"
+        ),
+    ] = None
     api_docs: Annotated[bool, About("Listeners", "Serve /docs, /redoc and /openapi.json on API_PORT.")] = True
     trusted_proxies: Annotated[
         tuple[Network, ...],

@@ -45,7 +45,13 @@ class Health:
         self._access = access
 
     def readiness(self) -> Readiness:
-        """Ready, or the first thing that stands in the way."""
+        """Ready for validators, or the first thing that stands in the way."""
+        engine = self.engine_readiness()
+        problem = self._access.problem() if engine.ready else None
+        return engine if problem is None else Readiness(ready=False, cause="allow_list", reason=problem)
+
+    def engine_readiness(self) -> Readiness:
+        """Ready for those who need no allow-list: the operator."""
         if self._admission.draining:
             return Readiness(ready=False, cause="draining", reason="the miner is draining before it stops")
         status = self._backend.status()
@@ -54,9 +60,6 @@ class Health:
         problem = self._probing.problem()
         if problem is not None:
             return Readiness(ready=False, cause="backend", reason=problem)
-        problem = self._access.problem()
-        if problem is not None:
-            return Readiness(ready=False, cause="allow_list", reason=problem)
         return Readiness(ready=True)
 
     def backend_failed(self) -> None:

@@ -1,7 +1,8 @@
 """What is written down of each request: numbers, fixed words and hotkeys, never content (threat 18)."""
 
-from typing import Final
+from typing import Final, Literal
 
+import msgspec
 import structlog
 
 from app.domain.answering import Answered
@@ -10,6 +11,18 @@ from app.metrics import Metrics
 from app.protocol.sessions import Session
 
 _FAILURES: Final = frozenset({"backend", "empty"})
+
+
+class CompletionEnd(msgspec.Struct, kw_only=True):
+    """How one of the operator's own requests ended; times are seconds."""
+
+    outcome: Literal["ok", "cut", "refused", "failed", "gone"] = "gone"
+    """`gone`: the client left."""
+    stream: bool
+    seconds: float = 0.0
+    queued: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class Journal:
@@ -48,6 +61,11 @@ class Journal:
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
+
+    def completion(self, ended: CompletionEnd) -> None:
+        """One of the operator's own requests ended."""
+        self._metrics.completion(ended.outcome)
+        self._log.info("completion", **msgspec.structs.asdict(ended))
 
     def refused(self, refusal: Refusal, hotkey: str) -> None:
         """A challenge was not answered: refused by a rule, or failed because the engine did."""

@@ -9,7 +9,7 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException
 
-from app.errors import RateLimited, Refusal, SessionRefused
+from app.errors import KeyRefused, RateLimited, Refusal, SessionRefused
 from app.metrics import Metrics
 from app.protocol.rsa_keys import RsaKeyring
 from app.protocol.wire import ErrorAnswer, HandshakeNeeded
@@ -21,31 +21,42 @@ _NO_ROUTE: Final = frozenset({404, 405})
 
 
 type Failures = dict[int | type[Exception], Callable[[PlainRequest, Any], Response[bytes]]]
+type ErrorShape = Callable[[PlainRequest, int, str, Exception], object]
+"""Makes an error's body of the request, the status, the text for the caller, and the exception."""
+
+
+def plain_shape(request: PlainRequest, status: int, detail: str, error: Exception) -> object:
+    """`{"detail": ...}`, the same for all errors."""
+    del request, status, error
+    return ErrorAnswer(detail)
 
 
 def failure_responses(
-    keyring: RsaKeyring, metrics: Metrics, admit_other: Callable[[PlainRequest], None] | None = None
+    keyring: RsaKeyring,
+    metrics: Metrics,
+    admit_other: Callable[[PlainRequest], None] | None = None,
+    shape: ErrorShape = plain_shape,
 ) -> Failures:
     """Handlers for all exceptions that can leave a route; `admit_other` counts requests that meet no route."""
-    log = structlog.get_logger("app.transport")
 
     def refused(request: PlainRequest, refusal: Refusal) -> Response[bytes]:
-        del request
         metrics.refused(refusal.reason)
         headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
-        body: object = ErrorAnswer(refusal.detail)
+        if isinstance(refusal, KeyRefused):
+            headers["www-authenticate"] = "Bearer"
+        body = shape(request, refusal.status, refusal.detail, refusal)
         if isinstance(refusal, SessionRefused):
             body = HandshakeNeeded(detail=refusal.detail, public_key=keyring.public_pem)
         return _json(body, refusal.status, headers)
 
     def client_gone(request: PlainRequest, gone: ClientGone) -> Response[bytes]:
-        del request, gone
         metrics.refused("client_gone")
-        return _json(ErrorAnswer("the connection was closed by the caller"), _CLIENT_CLOSED)
+        detail = "the connection was closed by the caller"
+        return _json(shape(request, _CLIENT_CLOSED, detail, gone), _CLIENT_CLOSED)
 
     def framework(request: PlainRequest, error: HTTPException) -> Response[bytes]:
         if error.status_code >= _SERVER_FAULT:
-            return fault(error)
+            return anything(request, error)
         if admit_other is not None and error.status_code in _NO_ROUTE:
             try:
                 admit_other(request)
@@ -53,20 +64,23 @@ def failure_responses(
                 return refused(request, limited)
         detail = {404: "no such path", 405: "this path takes another method"}.get(error.status_code, "bad request")
         allow = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
-        return _json(ErrorAnswer(detail), error.status_code, allow)
+        return _json(shape(request, error.status_code, detail, error), error.status_code, allow)
 
     def anything(request: PlainRequest, error: Exception) -> Response[bytes]:
-        del request
-        return fault(error)
-
-    def fault(error: Exception) -> Response[bytes]:
-        request_id = secrets.token_hex(8)
-        # The type and the place, never the text: an exception's message may hold what the request held.
-        log.error("a bug", request_id=request_id, error=type(error).__name__, where=_where(error))
         metrics.refused("bug")
-        return _json(ErrorAnswer(f"internal error, request {request_id}"), _SERVER_FAULT)
+        detail = f"internal error, request {report_bug(error)}"
+        return _json(shape(request, _SERVER_FAULT, detail, error), _SERVER_FAULT)
 
     return {Refusal: refused, ClientGone: client_gone, HTTPException: framework, Exception: anything}
+
+
+def report_bug(error: BaseException) -> str:
+    """Log what should not have happened; gives the id that the log has it under."""
+    request_id = secrets.token_hex(8)
+    # The type and the place, never the text: an exception's message may hold what the request held.
+    log = structlog.get_logger("app.transport")
+    log.error("a bug", request_id=request_id, error=type(error).__name__, where=_where(error))
+    return request_id
 
 
 def _json(body: object, status: int, headers: dict[str, str] | None = None) -> Response[bytes]:

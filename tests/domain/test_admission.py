@@ -285,7 +285,7 @@ async def test_ranks_hold_whatever_happens(slots: int) -> None:
             finally:
                 chats -= chat
         served += 1
-        if admission.running < slots and any(ticket.rank is Rank.VALIDATOR for ticket in admission._waiting):
+        if admission.running < slots and any(ticket.rank is Rank.VALIDATOR for ticket in admission._waiting):  # pyright: ignore[reportPrivateUsage]
             wrong.append("a validator waits beside a free slot")
 
     tasks: list[asyncio.Task[None]] = []
