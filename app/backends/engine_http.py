@@ -102,9 +102,9 @@ class EngineHttp:
 class CheckedResolver(AbstractResolver):
     """Leads only to addresses that `may_connect`, whatever a name says today (threat 19)."""
 
-    def __init__(self, may_connect: Callable[[str], bool]) -> None:
+    def __init__(self, may_connect: Callable[[str], bool], inner: AbstractResolver | None = None) -> None:
         self._may_connect = may_connect
-        self._inner = aiohttp.ThreadedResolver()
+        self._inner = inner or aiohttp.ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

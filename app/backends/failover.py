@@ -32,7 +32,7 @@ class _Engine:
     def line(self) -> str:
         """Where it is and what is wrong with it, if anything."""
         status = self.backend.status()
-        problem = self.problem if self.breaker.state != "closed" else status.reason
+        problem = status.reason or ("" if self.breaker.state == "closed" else self.problem)
         return problem if not status.address or status.address in problem else f"{status.address} {problem}".rstrip()
 
     async def first(self, deltas: AsyncGenerator[Delta, None]) -> Delta | None:
