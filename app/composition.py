@@ -67,6 +67,7 @@ class Core(msgspec.Struct, frozen=True):
     admission: Admission
     access: Access
     health: Health
+    rate: TokenRate
     answering: Answering
     metrics: Metrics
 
@@ -157,8 +158,9 @@ def _core(loaded: LoadedSettings, identity: Identity, clock: Clock) -> Core:
         enabled=settings.enable_rate_limits and (not identity.development or loaded.explicit("ENABLE_RATE_LIMITS")),
     )
     health = Health(backend, probing, admission, access)
-    answering = Answering(backend, admission, health, TokenRate(), _defaults(settings), clock)
-    return Core(backend, probing, admission, access, health, answering, Metrics())
+    rate = TokenRate()
+    answering = Answering(backend, admission, health, rate, _defaults(settings), clock)
+    return Core(backend, probing, admission, access, health, rate, answering, Metrics())
 
 
 def _wire(settings: Settings, clock: Clock) -> Wire:
@@ -304,5 +306,8 @@ def _watch(core: Core, wire: Wire) -> None:
     metrics.watch("loosh_queued", "Challenges waiting for a slot", lambda: core.admission.queued)
     metrics.watch("loosh_slots", "Challenges that may run at once", lambda: core.admission.slots)
     metrics.watch("loosh_ready", "1 when challenges are answered", lambda: float(core.health.readiness().ready))
+    metrics.watch("loosh_engine_up", "1 when the engine's last probe was good", lambda: float(core.health.engine_up()))
+    metrics.watch("loosh_tokens_per_second", "Of one answer, smoothed", lambda: core.rate.tokens_per_second)
     metrics.watch("loosh_sessions", "Sessions with validators", lambda: len(wire.sessions))
+    metrics.watch("loosh_sessions_evicted", "Sessions ended for newer ones", lambda: wire.sessions.counts.evicted)
     metrics.watch("loosh_probe_seconds", "How long the last good probe took", lambda: core.probing.last_seconds or 0.0)

@@ -1,15 +1,25 @@
 """Everything that is counted, under fixed names and labels: nothing a stranger sends ever becomes a label."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.registry import Collector
 
 from app import __version__
 
+Outcome = Literal["ok", "cut", "late", "refused", "failed", "gone"]
+"""How a challenge ended. `cut`: at the deadline, sent as it was; `late`: sent, but the validator's round was over;
+`failed`: the engine's fault or the miner's; `gone`: the validator closed the connection."""
+
+_REPLAYS: Final = frozenset({"replay", "nonce"})
 _SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 20, 30, 40, 45, 50, 55, 60)
-_FIRST_TOKEN_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50)
+_FIRST_TOKENOutcome = Literal["ok", "cut", "late", "refused", "failed", "gone"]
+"""How a challenge ended. `cut`: at the deadline, sent as it was; `late`: sent, but the validator's round was over;
+`failed`: the engine's fault or the miner's; `gone`: the validator closed the connection."""
+
+_REPLAYS: Final = frozenset({"replay", "nonce"})
+_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50)
 
 
 class Metrics:
@@ -34,12 +44,13 @@ class Metrics:
         self._completions = Counter(
             "loosh_completions", "/v1 requests by how they ended", ["outcome"], registry=registry
         )
+        self._replays = Counter(
+            "loosh_replays", "Handshakes and ciphertexts that came a second time", registry=registry
+        )
         build = Gauge("loosh_build_info", "The running version", ["version"], registry=registry)
         build.labels(__version__).set(1)
         # Children are looked up once: `labels()` costs more than the increment.
-        self._ok, self._cut, self._refused, self._failed = (
-            self._challenges.labels(outcome) for outcome in ("ok", "cut", "refused", "failed")
-        )
+        self._by_outcome = {outcome: self._challenges.labels(outcome) for outcome in get_args(Outcome)}
         self._tokens_in, self._tokens_out = self._tokens.labels("prompt"), self._tokens.labels("completion")
         self._handshake_ok, self._handshake_refused = (self._handshakes.labels(result) for result in ("ok", "refused"))
 
@@ -51,24 +62,19 @@ class Metrics:
         """Anything else that knows how to collect itself."""
         self.registry.register(collector)
 
+    def challenge(self, outcome: Outcome) -> None:
+        """A challenge came to its end."""
+        self._by_outcome[outcome].inc()
+
     def answered(
-        self, *, cut: bool, seconds: float, first_token: float | None, prompt_tokens: int, completion_tokens: int
+        self, *, seconds: float, first_token: float | None, prompt_tokens: int, completion_tokens: int
     ) -> None:
-        """A challenge was answered; times in seconds."""
-        (self._cut if cut else self._ok).inc()
+        """What an answered challenge took; times in seconds."""
         self._seconds.observe(seconds)
         if first_token is not None:
             self._first_token.observe(first_token)
         self._tokens_in.inc(prompt_tokens)
         self._tokens_out.inc(completion_tokens)
-
-    def challenge_refused(self) -> None:
-        """A challenge was refused with a reason."""
-        self._refused.inc()
-
-    def challenge_failed(self) -> None:
-        """A challenge ended in a fault of the miner."""
-        self._failed.inc()
 
     def completion(self, outcome: str) -> None:
         """A request on /v1 ended; `outcome` is one of the fixed words of `app.domain.completion`."""
@@ -81,6 +87,8 @@ class Metrics:
     def refused(self, reason: str) -> None:
         """A request was refused; `reason` is one of the fixed words of `app.errors`."""
         self._refusals.labels(reason).inc()
+        if reason in _REPLAYS:
+            self._replays.inc()
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text form."""

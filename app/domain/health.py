@@ -69,3 +69,7 @@ class Health:
     def backend_worked(self, now: float) -> None:
         """A request saw the engine write; `now` is in monotonic seconds."""
         self._probing.seen_working(now)
+
+    def engine_up(self) -> bool:
+        """Whether the engine is ready and its last probe was good."""
+        return self._backend.status().ready and self._probing.problem() is None

@@ -7,10 +7,11 @@ import structlog
 
 from app.domain.answering import Answered
 from app.errors import Refusal
-from app.metrics import Metrics
+from app.metrics import Metrics, Outcome
 from app.protocol.sessions import Session
 
 _FAILURES: Final = frozenset({"backend", "empty"})
+_ROUND_SECONDS: Final = 60.0
 
 
 class CompletionEnd(msgspec.Struct, kw_only=True):
@@ -45,8 +46,11 @@ class Journal:
     def answered(self, answered: Answered, hotkey: str) -> None:
         """A challenge was answered, in whole or cut."""
         usage = answered.answer.usage
+        outcome: Outcome = "cut" if answered.cut else "ok"
+        if answered.seconds > _ROUND_SECONDS:
+            outcome = "late"
+        self._metrics.challenge(outcome)
         self._metrics.answered(
-            cut=answered.cut,
             seconds=answered.seconds,
             first_token=answered.first_token_seconds,
             prompt_tokens=usage.prompt_tokens,
@@ -55,7 +59,7 @@ class Journal:
         self._log.info(
             "challenge answered",
             hotkey=hotkey,
-            outcome="cut" if answered.cut else "ok",
+            outcome=outcome,
             seconds=round(answered.seconds, 3),
             queued=round(answered.queued_seconds, 3),
             prompt_tokens=usage.prompt_tokens,
@@ -69,8 +73,10 @@ class Journal:
 
     def refused(self, refusal: Refusal, hotkey: str) -> None:
         """A challenge was not answered: refused by a rule, or failed because the engine did."""
-        if refusal.reason in _FAILURES:
-            self._metrics.challenge_failed()
-        else:
-            self._metrics.challenge_refused()
+        self._metrics.challenge("failed" if refusal.reason in _FAILURES else "refused")
         self._log.info("challenge refused", hotkey=hotkey, cause=refusal.reason, status=refusal.status)
+
+    def gone(self, hotkey: str) -> None:
+        """The validator closed the connection before its answer was written."""
+        self._metrics.challenge("gone")
+        self._log.info("challenge given up", hotkey=hotkey, cause="client_gone")

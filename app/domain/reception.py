@@ -1,5 +1,7 @@
 """What happens to a handshake and to a challenge, gate by gate, cheapest first (design decisions 6 and 7)."""
 
+import asyncio
+
 import msgspec
 
 from app.clock import Clock
@@ -84,6 +86,9 @@ class Reception:
             answered = await self._answering.answer(challenge, deadline, owner)
         except Refusal as refusal:
             self._journal.refused(refusal, hotkey)
+            raise
+        except asyncio.CancelledError:
+            self._journal.gone(hotkey)
             raise
         self._journal.answered(answered, hotkey)
         return answered
