@@ -14,12 +14,7 @@ Outcome = Literal["ok", "cut", "late", "refused", "failed", "gone"]
 
 _REPLAYS: Final = frozenset({"replay", "nonce"})
 _SECONDS: Final = (0.1, 0.25, 0.5, 1, 2, 5, 10, 15, 20, 30, 40, 45, 50, 55, 60)
-_FIRST_TOKENOutcome = Literal["ok", "cut", "late", "refused", "failed", "gone"]
-"""How a challenge ended. `cut`: at the deadline, sent as it was; `late`: sent, but the validator's round was over;
-`failed`: the engine's fault or the miner's; `gone`: the validator closed the connection."""
-
-_REPLAYS: Final = frozenset({"replay", "nonce"})
-_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50)
+_FIRST_TOKEN_SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50)
 
 
 class Metrics:
