@@ -114,6 +114,9 @@ class Request(msgspec.Struct):
     top_p: float | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: Any = None
+    response_format: Any = None
+    stop: Any = None
+    seed: int | None = None
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -277,7 +280,8 @@ class Generation:
         stats = self.engine.stats
         stats.last_request = {
             name: getattr(self.request, name)
-            for name in ("max_tokens", "max_completion_tokens", "temperature", "top_p", "stream", "tool_choice")
+            for name in self.request.__struct_fields__
+            if name not in {"model", "messages", "tools", "stream_options"}
         }
         if self.probe:
             stats.probes += 1
