@@ -31,6 +31,8 @@ def corpus() -> dict[str, bytes]:
         "byte order mark": b'\xef\xbb\xbf{"prompt": 5}',
         "deep lists": b"[" * deep,
         "deep lists closed": b"[" * deep + b"]" * deep,
+        "deep and closed, as large as it may be": b"[" * (FITS // 2 - 50) + b"]" * (FITS // 2 - 50),
+        "deep objects, as large as they may be": b'{"a":' * (FITS // 6 - 50) + b"1" + b"}" * (FITS // 6 - 50),
         "deep objects": b'{"a":' * deep,
         "deep in messages": message % (b"[" * deep + b"]" * deep),
         "deep in an unknown field": b'{"prompt": 1, "x": ' + b"[" * deep + b"]" * deep + b"}",

