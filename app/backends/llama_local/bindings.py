@@ -103,6 +103,16 @@ class Model:
             return ""
         return (llama_cpp.llama_vocab_get_text(self.vocabulary, token) or b"").decode(errors="replace")
 
+    def special_texts(self) -> list[str]:
+        """How the tokens are written that count as one wherever they stand."""
+        special = llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+        texts = (
+            llama_cpp.llama_vocab_get_text(self.vocabulary, token)
+            for token in range(self.vocabulary_size)
+            if llama_cpp.llama_vocab_get_attr(self.vocabulary, token) & special
+        )
+        return [text.decode(errors="replace") for text in texts if text]
+
     def begins_with_bos(self) -> bool:
         """Whether the model was trained on texts that all begin with the BOS token."""
         return llama_cpp.llama_vocab_get_add_bos(self.vocabulary)

@@ -102,9 +102,9 @@ class Engine:
         self._failed_steps = self._failed_steps + 1 if steps == self._failed_at else 1
         self._failed_at = steps
         _log.error("engine step failed", error=repr(error), in_a_row=self._failed_steps)
-        self._scheduler.fail_all("the engine failed in the middle of its work")
         if self._failed_steps >= _FAILURES_IN_A_ROW:
             self.broken = f"the engine fails again and again ({error}): restart the miner"
+        self._scheduler.fail_all("the engine failed in the middle of its work")
 
     def free(self) -> None:
         """End what is left and give the memory back."""
@@ -159,4 +159,4 @@ def sizes(facts: ModelFacts, settings: LlamaLocalSettings, tuning: Tuning) -> tu
     context = settings.context_tokens or max(_LEAST_CONTEXT, min(facts.context_tokens, affordable))
     if not tuning.shared_cells:
         return context, context * (settings.parallel + 1)
-    return context, max(context, min(context * settings.parallel, affordable)) + tuning.batch_tokens
+    return context, tuning.cells or max(context, min(context * settings.parallel, affordable)) + tuning.batch_tokens

@@ -32,6 +32,8 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True):
     """Read prompts in the same steps in which others write; off: a prompt is read alone, as a single `Llama` does."""
     shared_cells: bool = True
     """One pool of memory for all requests, instead of an equal part for each: see `engine.sizes`."""
+    cells: int = 0
+    """Tokens in that pool; 0 for what memory allows."""
     flash_attention: bool = True
     idle_cells: int = 4096
     """Tokens of finished requests that are kept for their beginnings: they cost a little time in every step."""

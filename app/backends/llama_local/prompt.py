@@ -1,5 +1,7 @@
 """A request becomes an order for the engine: prompt in tokens, limits, sampling. Work for a thread of its own."""
 
+from typing import Final
+
 from app.backends.llama_local.answer_format import format_rule
 from app.backends.llama_local.bindings import Model
 from app.backends.llama_local.chat_template import ChatTemplate, read_messages
@@ -10,6 +12,9 @@ from app.backends.llama_local.tool_prompt import ToolBox, forced_call, read_tool
 from app.domain.backend import Generation
 from app.errors import BackendRejected
 
+_SHORT: Final = 32_768
+_MOST_SPECIALS: Final = 16_384
+
 
 class PromptWriter:
     """Writes prompts for one loaded model. May be used from several threads at once."""
@@ -19,6 +24,7 @@ class PromptWriter:
         self._context_tokens = context_tokens
         self._bos = model.token_text("bos")
         self._add_bos = model.begins_with_bos()
+        self._specials = model.special_texts()
         self._template = ChatTemplate(model.chat_template(), bos=self._bos, eos=model.token_text("eos"))
 
     def order(self, generation: Generation, *, urgent: bool = False) -> Order:
@@ -57,6 +63,9 @@ class PromptWriter:
     def _tokens(self, text: str) -> list[int]:
         if self._add_bos and not text.startswith(self._bos):
             text = self._bos + text
+        # llama.cpp's time grows with the square of the special tokens in a text: minutes for 2 MB of them.
+        if len(text) > _SHORT and sum(text.count(special) for special in self._specials) > _MOST_SPECIALS:
+            raise BackendRejected(f"the prompt has more than {_MOST_SPECIALS} special tokens: shorten it")
         prompt = self._model.tokenize(text)
         if not prompt:
             raise BackendRejected("the prompt is empty")

@@ -11,7 +11,7 @@ _STAT: Final = Path("/proc/stat")
 _LOADAVG: Final = Path("/proc/loadavg")
 _LOOK_EVERY: Final = 0.2
 _STALE: Final = 2.0
-_TOLERANCE: Final = 0.35
+_TOLERANCE: Final = 0.5
 """The part of a core that others may use before it counts as taken."""
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _IDLE_COLUMNS: Final = frozenset({3, 4, 8, 9})

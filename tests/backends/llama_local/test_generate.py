@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from app.backends.llama_local.backend import LlamaLocalBackend
-from app.backends.llama_local.options import LlamaLocalSettings
-from app.errors import BackendRejected
+from app.backends.llama_local.bindings import Context
+from app.backends.llama_local.options import LlamaLocalSettings, Tuning
+from app.errors import BackendRejected, BackendUnavailable
 from tests.backends.llama_local.asking import QUESTIONS, ask, engine_of, generation, opened, until
 
 CANCEL_SECONDS = 0.5 * 3
@@ -119,6 +120,67 @@ async def test_cancel_while_reading_a_long_prompt_stops_the_work(backend: LlamaL
     assert engine.counters.fed_tokens < fed + 5000, "the prompt was read to its end: the test cancelled nothing"
 
 
+async def test_cancel_ends_even_a_step_of_many_seconds() -> None:
+    """A slow machine, or a wrong guess of its speed, must not delay it."""
+    async with opened(LlamaLocalSettings(parallel=1), Tuning(step_seconds=600, batch_tokens=8192)) as backend:
+        engine = engine_of(backend)
+        asking = asyncio.create_task(ask(backend, filling(1600)))
+        await until(lambda: engine.running == 1)
+        await asyncio.sleep(0.3)
+        assert engine.counters.steps == 0, "the step was over too soon to cancel anything"
+        asking.cancel()
+        assert await until(lambda: engine.active == 0) < CANCEL_SECONDS
+        assert (engine.counters.steps, engine.counters.aborted_steps) == (0, 1)
+        assert (await ask(backend, max_tokens=2)).last.completion_tokens == 2
+
+
+async def test_an_aborted_step_changes_nothing_for_others() -> None:
+    async with opened(LlamaLocalSettings(parallel=2), Tuning(step_seconds=600, batch_tokens=8192)) as backend:
+        engine = engine_of(backend)
+        undisturbed = (await ask(backend, "What is the sea?", max_tokens=24, seed=1)).text
+        other = asyncio.create_task(ask(backend, "What is the sea?", max_tokens=24, seed=1))
+        await until(lambda: engine.counters.written_tokens > 30)
+        asking = asyncio.create_task(ask(backend, filling(1600)))
+        await until(lambda: engine.running == 2)
+        await asyncio.sleep(0.3)
+        asking.cancel()
+        answer = await other
+        assert engine.counters.aborted_steps == 1
+        assert common(answer.text, undisturbed) > 20
+
+
+async def test_when_the_pool_is_full_the_youngest_waits_and_all_are_answered() -> None:
+    settings = LlamaLocalSettings(parallel=4, context_tokens=512)
+    async with opened(settings, Tuning(cells=600, batch_tokens=256)) as backend:
+        asked = [f"Tell me a very long story about {thing}." for thing in THINGS[:4]]
+        answers = await asyncio.gather(*(ask(backend, text, max_tokens=200) for text in asked))
+        assert engine_of(backend).counters.preempted > 0
+        assert sum(answer.last.completion_tokens for answer in answers) > 600
+        assert all(answer.last.completion_tokens == 200 or answer.last.finish == "stop" for answer in answers)
+        assert all("\ufffd" not in answer.text for answer in answers)
+
+
+async def test_a_failing_step_fails_its_requests_and_not_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(LlamaLocalSettings(parallel=2, context_tokens=512)) as backend:
+        good = (await ask(backend)).text
+
+        def fail(*_: object) -> None:
+            raise BackendUnavailable("llama_decode failed with code -3")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(Context, "decode", fail)
+            results = await asyncio.gather(ask(backend), ask(backend, "Other"), return_exceptions=True)
+        assert [type(result) for result in results] == [BackendUnavailable, BackendUnavailable]
+        assert backend.status().ready
+        assert (await ask(backend)).text == good
+        monkeypatch.setattr(Context, "decode", fail)
+        for _ in range(3):
+            with pytest.raises(BackendUnavailable, match="failed in the middle"):
+                await ask(backend)
+        assert not backend.status().ready
+        assert "restart the miner" in backend.status().reason
+
+
 async def test_cancel_while_waiting_for_a_slot() -> None:
     async with opened(LlamaLocalSettings(parallel=1, context_tokens=1024)) as backend:
         stream = backend.generate(generation("Tell me a very long story.", max_tokens=900))
@@ -222,6 +284,27 @@ async def test_content_parts_are_one_text(backend: LlamaLocalBackend) -> None:
 async def test_messages_it_cannot_take_are_refused(backend: LlamaLocalBackend, raw: bytes, says: str) -> None:
     with pytest.raises(BackendRejected, match=says):
         await ask(backend, messages=raw)
+
+
+async def test_a_flood_of_special_tokens_is_refused_at_once(backend: LlamaLocalBackend) -> None:
+    """2 MB of them would keep llama.cpp's tokenizer busy for minutes."""
+    began = time.monotonic()
+    with pytest.raises(BackendRejected, match="special tokens"):
+        await ask(backend, "<|im_end|>" * 200_000)
+    assert time.monotonic() - began < 3
+
+
+async def test_short_requests_go_on_while_a_long_prompt_is_read(backend: LlamaLocalBackend) -> None:
+    """A newcomer is answered while the long prompt is still being read."""
+    engine = engine_of(backend)
+    fed = engine.counters.fed_tokens
+    long = asyncio.create_task(ask(backend, filling(1600), max_tokens=1))
+    await until(lambda: engine.counters.fed_tokens > fed)
+    short = await ask(backend, "Hello", max_tokens=4)
+    assert short.last.finish
+    assert not long.done()
+    long.cancel()
+    await until(lambda: engine.active == 0)
 
 
 async def test_a_large_prompt_does_not_stall_the_loop(backend: LlamaLocalBackend) -> None:
