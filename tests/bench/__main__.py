@@ -192,7 +192,7 @@ def main() -> None:
     else:
         rows, name = own_miner(quick=options.quick), "our miner"
     result = Result(target=name, floors=floor.mean(floors.measure()), rows=rows)
-    show(result, Console(width=150))
+    show(result, Console(width=160))
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)))
 

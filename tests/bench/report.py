@@ -31,14 +31,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     aim: float | None = None
     note: str = ""
 
-    @property
-    def verdict(self) -> str:
-        """How it stands against the budget; less is better in all figures that have one."""
+    def verdict(self, value: float) -> str:
+        """How a value stands against the budget; less is better in all figures that have one."""
         if self.must is None or self.aim is None:
             return ""
-        if self.value <= self.aim:
+        if value <= self.aim:
             return "aim"
-        return "must" if self.value <= self.must else "over"
+        return "must" if value <= self.must else "over"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,23 +63,28 @@ def figure(value: float | None) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def coloured(verdict: str) -> str:
+    """The verdict with its colour."""
+    colours = {"aim": "green", "must": "yellow", "over": "red"}
+    return f"[{colours[verdict]}]{verdict}[/]" if verdict else ""
+
+
 def show(result: Result, console: Console) -> None:
     """Print the table and what to keep in mind when reading it."""
     table = Table(title=f"What {result.target} costs")
     table.add_column("figure")
-    for name in ("measured", "as if there", "must", "aim"):
+    for name in ("measured", "within", "as if there", "within", "must", "aim"):
         table.add_column(name, justify="right")
     table.add_column("unit")
-    table.add_column("within")
     table.add_column("note")
-    colours = {"aim": "green", "must": "yellow", "over": "red", "": ""}
     floors = result.floors
     for row in result.rows:
-        verdict = row.verdict
-        there = row.value / (floors.slower_handshake if "handshake" in row.name else floors.slower)
-        scaled = figure(there) if row.unit.endswith(("CPU", "CPU-s")) else ""
-        shown = f"[{colours[verdict]}]{verdict}[/]" if verdict else ""
-        table.add_row(row.name, figure(row.value), scaled, figure(row.must), figure(row.aim), row.unit, shown, row.note)
+        scaled = ("", "")
+        if row.unit.endswith(("CPU", "CPU-s")):
+            there = row.value / (floors.slower_handshake if "handshake" in row.name else floors.slower)
+            scaled = figure(there), coloured(row.verdict(there))
+        measured = figure(row.value), coloured(row.verdict(row.value))
+        table.add_row(row.name, *measured, *scaled, figure(row.must), figure(row.aim), row.unit, row.note)
     console.print(table)
     console.print(
         f"Floors, ms CPU, this run: RSA-OAEP decrypt {floors.rsa_decrypt:.3f}, sr25519 verify "
