@@ -3,15 +3,20 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import psutil
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.backends.dialects import Vllm
+from app import composition
+from app.backends.dialects import Tell, Vllm
 from app.backends.engine_http import CheckedResolver, EngineHttp
 from app.backends.openai_api import OpenAiBackend
+from app.clock import SystemClock
+from app.domain.backend import BackendStatus
 from app.errors import BackendUnavailable
+from app.settings import load
 from app.settings_checks import is_private_address
 from tests.backends.engines import question, text_of, until
 from tests.miner.process import StubEngine
@@ -120,3 +125,43 @@ async def test_a_server_of_another_kind_is_told(engine: StubEngine) -> None:
     await until(lambda: not backend.status().loading)
     assert "/v1/models with status 404" in backend.status().reason
     await backend.close()
+
+
+class _SlowDialect(Vllm, frozen=True, kw_only=True):
+    """vLLM that is found once and then answers no look any more."""
+
+    looks: list[int]
+
+    async def look(self, http: EngineHttp, tell: Tell) -> BackendStatus:
+        self.looks.append(1)
+        if len(self.looks) > 1:
+            raise TimeoutError
+        return await super().look(http, tell)
+
+
+async def test_an_engine_that_is_slow_to_tell_of_itself_is_left_to_the_probe(engine: StubEngine) -> None:
+    dialect = _SlowDialect(None, 16384, looks=[])
+    backend = OpenAiBackend(dialect, engine.base_url)
+    await backend.open()
+    await until(lambda: backend.status().ready)
+    engine.behave(next=[{"fault": "error_500"}])
+    with pytest.raises(BackendUnavailable):
+        await text_of(backend, question("?"))
+    await until(lambda: len(dialect.looks) > 1)
+    await asyncio.sleep(0.05)
+    assert backend.status().ready
+    await backend.close()
+
+
+def _inside(part: object, name: str) -> Any:  # noqa: ANN401 - whatever is in there
+    return vars(part)[name]
+
+
+@pytest.mark.parametrize(("allowed", "checked"), [("false", True), ("true", False)])
+def test_threat_19_names_are_checked_unless_public_engines_are_allowed(allowed: str, *, checked: bool) -> None:
+    for kind, name in (("vllm", "VLLM_API_BASE"), ("ollama", "OLLAMA_BASE_URL")):
+        settings = {"LLM_BACKEND": kind, name: "http://gpu:1,http://gpu2:1", "DEFAULT_MODEL": "m"}
+        loaded = load(settings | {"ALLOW_PUBLIC_ENGINE": allowed}, None).settings
+        backend = composition._backend(loaded, SystemClock())  # pyright: ignore[reportPrivateUsage]
+        https = [_inside(_inside(one, "backend"), "_http") for one in _inside(backend, "_engines")]
+        assert [_inside(http, "_may_connect") is is_private_address for http in https] == [checked, checked]
