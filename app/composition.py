@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from litestar import Litestar
 
 from app import __version__
 from app.admin_token import write_admin_token
@@ -41,6 +40,7 @@ from app.transport.admin import AdminRoutes
 from app.transport.apps import admin_app, public_app
 from app.transport.caller import Callers
 from app.transport.failures import failure_responses
+from app.transport.gate import SourceGate
 from app.transport.listeners import Address, Listener
 from app.transport.openai_routes import OpenAiRoutes
 from app.transport.public import AnswerTimes, PublicRoutes
@@ -179,15 +179,15 @@ def _wire(settings: Settings, clock: Clock) -> Wire:
     return Wire(keyring, sessions, handshakes)
 
 
-def _public(loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, clock: Clock) -> Litestar:
+def _public(loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, clock: Clock) -> SourceGate:
     settings = loaded.settings
+    callers = Callers(settings.trusted_proxies)
     reception = Reception(core.access, wire.handshakes, wire.sessions, core.answering, Journal(core.metrics), clock)
     routes = PublicRoutes(
         reception=reception,
-        access=core.access,
         health=core.health,
         keyring=wire.keyring,
-        callers=Callers(settings.trusted_proxies),
+        callers=callers,
         clock=clock,
         miner_hotkey=identity.hotkey.ss58,
         times=AnswerTimes(settings.answer_soft_stop_seconds, settings.answer_hard_cut_seconds),
@@ -195,9 +195,8 @@ def _public(loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, 
         challenge_bytes=settings.max_challenge_bytes,
         inference_for_all=settings.enable_legacy_inference,
     )
-    return public_app(
-        routes, failure_responses(wire.keyring, core.metrics, routes.admit_other), api_docs=settings.api_docs
-    )
+    app = public_app(routes, failure_responses(wire.keyring, core.metrics), api_docs=settings.api_docs)
+    return SourceGate(app, core.access, callers, core.metrics)
 
 
 def _backend(settings: Settings, clock: Clock) -> Backend:

@@ -22,7 +22,6 @@ class SealedChallenge(msgspec.Struct, frozen=True):
     hotkey: str
     session: str
     token: bytes
-    source: str
 
 
 class Reception:

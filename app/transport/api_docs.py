@@ -23,7 +23,6 @@ from app.protocol.wire import (
     ErrorAnswer,
     HandshakeNeeded,
 )
-from app.transport.body import PlainRequest
 from app.transport.body_schemas import body_schemas
 
 _ASSETS: Final = {
@@ -103,16 +102,15 @@ class TokenBody(Operation):
 class ApiPages:
     """/openapi.json, /docs and /redoc over the given routes. The description is made when first asked for."""
 
-    def __init__(self, routes: Callable[[], list[HTTPRouteHandler]], admit: Callable[[PlainRequest], None]) -> None:
+    def __init__(self, routes: Callable[[], list[HTTPRouteHandler]]) -> None:
         self._routes = routes
-        self._admit = admit
         self._files = files("app") / "web" / "apidocs"
 
     def handlers(self) -> list[HTTPRouteHandler]:
         """The pages and the files they load."""
         description = functools.cache(self._describe)
 
-        page = functools.partial(get, include_in_schema=False, sync_to_thread=True, before_request=self._admit)
+        page = functools.partial(get, include_in_schema=False, sync_to_thread=True)
 
         @page("/openapi.json")
         def openapi() -> Response[bytes]:

@@ -15,8 +15,8 @@ _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 def public_app(routes: PublicRoutes, failures: Failures, *, api_docs: bool) -> Litestar:
-    """What validators reach; `api_docs` adds /docs, /redoc and /openapi.json."""
-    pages = ApiPages(routes.handlers, routes.admit_other).handlers() if api_docs else []
+    """What validators reach, behind a `SourceGate`; `api_docs` adds /docs, /redoc and /openapi.json."""
+    pages = ApiPages(routes.handlers).handlers() if api_docs else []
     return Litestar(
         [*routes.handlers(), *pages], openapi_config=None, exception_handlers={**failures}, logging_config=None
     )

@@ -9,7 +9,7 @@ import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException
 
-from app.errors import KeyRefused, RateLimited, Refusal, SessionRefused
+from app.errors import KeyRefused, Refusal, SessionRefused
 from app.metrics import Metrics
 from app.protocol.rsa_keys import RsaKeyring
 from app.protocol.wire import ErrorAnswer, HandshakeNeeded
@@ -17,7 +17,6 @@ from app.transport.body import ClientGone, PlainRequest
 
 _CLIENT_CLOSED: Final = 499
 _SERVER_FAULT: Final = 500
-_NO_ROUTE: Final = frozenset({404, 405})
 
 
 type Failures = dict[int | type[Exception], Callable[[PlainRequest, Any], Response[bytes]]]
@@ -31,13 +30,8 @@ def plain_shape(request: PlainRequest, status: int, detail: str, error: Exceptio
     return ErrorAnswer(detail)
 
 
-def failure_responses(
-    keyring: RsaKeyring,
-    metrics: Metrics,
-    admit_other: Callable[[PlainRequest], None] | None = None,
-    shape: ErrorShape = plain_shape,
-) -> Failures:
-    """Handlers for all exceptions that can leave a route; `admit_other` counts requests that meet no route."""
+def failure_responses(keyring: RsaKeyring, metrics: Metrics, shape: ErrorShape = plain_shape) -> Failures:
+    """Handlers for all exceptions that can leave a route."""
 
     def refused(request: PlainRequest, refusal: Refusal) -> Response[bytes]:
         metrics.refused(refusal.reason)
@@ -57,11 +51,6 @@ def failure_responses(
     def framework(request: PlainRequest, error: HTTPException) -> Response[bytes]:
         if error.status_code >= _SERVER_FAULT:
             return anything(request, error)
-        if admit_other is not None and error.status_code in _NO_ROUTE:
-            try:
-                admit_other(request)
-            except RateLimited as limited:
-                return refused(request, limited)
         detail = {404: "no such path", 405: "this path takes another method"}.get(error.status_code, "bad request")
         allow = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
         return _json(shape(request, error.status_code, detail, error), error.status_code, allow)

@@ -8,7 +8,7 @@ import msgspec
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
-from litestar import Litestar
+from litestar.types import ASGIApp
 
 from app.errors import SettingsError
 
@@ -32,7 +32,7 @@ class Address(msgspec.Struct, frozen=True):
 class Listener:
     """One app on one address."""
 
-    def __init__(self, app: Litestar, address: Address, setting: str) -> None:
+    def __init__(self, app: ASGIApp, address: Address, setting: str) -> None:
         self.address = address
         self._setting = setting
         self._server = Server(

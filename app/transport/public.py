@@ -7,7 +7,6 @@ from litestar import Response, get, post
 from litestar.handlers import HTTPRouteHandler
 
 from app.clock import Clock
-from app.domain.access import Access
 from app.domain.deadline import Deadline
 from app.domain.health import Health
 from app.domain.reception import Reception, SealedChallenge
@@ -15,8 +14,12 @@ from app.errors import NotAllowed, SessionRefused
 from app.protocol.rsa_keys import RsaKeyring
 from app.protocol.wire import (
     AVAILABILITY_HOTKEY_HEADER,
+    AVAILABILITY_PATH,
+    CHALLENGE_PATH,
+    KEY_EXCHANGE_PATH,
     MINER_HOTKEY_HEADER,
     OCTET_STREAM,
+    PUBLIC_KEY_PATH,
     SYMMETRIC_KEY_UUID_HEADER,
     AvailabilityAnswer,
     KeyExchangeAnswer,
@@ -26,6 +29,7 @@ from app.transport.api_docs import CHALLENGE_HEADERS, ChallengeBody, KeyExchange
 from app.transport.body import BodyLimits, PlainRequest, read_body
 from app.transport.caller import Callers
 from app.transport.disconnect import while_connected
+from app.transport.gate import INFERENCE_PATH
 
 _JSON: Final = "application/json"
 _KEY_EXCHANGE_BYTES: Final = 16 * 1024
@@ -58,7 +62,6 @@ class PublicRoutes:
         self,
         *,
         reception: Reception,
-        access: Access,
         health: Health,
         keyring: RsaKeyring,
         callers: Callers,
@@ -70,7 +73,6 @@ class PublicRoutes:
         inference_for_all: bool,
     ) -> None:
         self._reception = reception
-        self._access = access
         self._health = health
         self._keyring = keyring
         self._callers = callers
@@ -85,15 +87,6 @@ class PublicRoutes:
         """All routes of the public listener but the API's pages."""
         return [*self._checks(), *self._handshake(), *self._challenge()]
 
-    def admit_other(self, request: PlainRequest) -> None:
-        """Spend from the caller's budget for everything but the wire. Errors: `RateLimited`."""
-        self._admit(request, "other")
-
-    def _admit(self, request: PlainRequest, route: str) -> str:
-        source = self._callers.address(request)
-        self._access.admit_source(route, source)
-        return source
-
     def _deadline(self) -> Deadline:
         return Deadline.after(
             self._clock.monotonic(),
@@ -102,20 +95,17 @@ class PublicRoutes:
         )
 
     def _checks(self) -> list[HTTPRouteHandler]:
-        @get("/availability", responses=answers(429), summary="May challenges be sent?")
-        async def availability(request: PlainRequest) -> Response[AvailabilityAnswer]:
-            self._admit(request, "availability")
+        @get(AVAILABILITY_PATH, responses=answers(429), summary="May challenges be sent?")
+        async def availability() -> Response[AvailabilityAnswer]:
             readiness = self._health.readiness()
             return Response(AvailabilityAnswer(readiness.ready, readiness.told_to_strangers() or None))
 
         @get("/livez", responses=answers(429), summary="Does the process run?")
-        async def livez(request: PlainRequest) -> Response[Liveness]:
-            self.admit_other(request)
+        async def livez() -> Response[Liveness]:
             return Response(Liveness())
 
         @get("/readyz", responses=answers(429, 503), summary="Are challenges answered?")
-        async def readyz(request: PlainRequest) -> Response[ReadinessAnswer]:
-            self.admit_other(request)
+        async def readyz() -> Response[ReadinessAnswer]:
             readiness = self._health.readiness()
             return Response(
                 ReadinessAnswer(readiness.ready, readiness.told_to_strangers()),
@@ -125,29 +115,27 @@ class PublicRoutes:
         return [availability, livez, readyz]
 
     def _handshake(self) -> list[HTTPRouteHandler]:
-        @get("/fiber/public-key", responses=answers(429), summary="The key to encrypt a session's key with")
-        async def public_key(request: PlainRequest) -> Response[PublicKeyAnswer]:
-            self._admit(request, "public_key")
+        @get(PUBLIC_KEY_PATH, responses=answers(429), summary="The key to encrypt a session's key with")
+        async def public_key() -> Response[PublicKeyAnswer]:
             return Response(PublicKeyAnswer(public_key=self._keyring.public_pem))
 
         @post(
-            "/fiber/key-exchange",
+            KEY_EXCHANGE_PATH,
             status_code=200,
             responses=answers(400, 403, 408, 413, 415, 422, 429, 503),
             operation_class=KeyExchangeBody,
             summary="Agree on a session",
         )
         async def key_exchange(request: PlainRequest) -> Response[KeyExchangeAnswer]:
-            source = self._admit(request, "key_exchange")
             body = await read_body(request, self._key_exchange_limits)
-            self._reception.shake_hands(body, source)
+            self._reception.shake_hands(body, self._callers.address(request.scope))
             return Response(KeyExchangeAnswer())
 
         return [public_key, key_exchange]
 
     def _challenge(self) -> list[HTTPRouteHandler]:
         @post(
-            "/fiber/challenge",
+            CHALLENGE_PATH,
             status_code=200,
             media_type=OCTET_STREAM,
             responses=answers(401, 403, 408, 409, 413, 415, 422, 429, 503),
@@ -156,12 +144,11 @@ class PublicRoutes:
         )
         async def challenge(request: PlainRequest) -> Response[bytes]:
             deadline = self._deadline()
-            source = self._admit(request, "challenge")
             token = await read_body(request, self._challenge_limits)
             hotkey, session = (request.headers.get(name) for name in CHALLENGE_HEADERS)
             if hotkey is None or session is None:
                 raise SessionRefused(f"shake hands first, then send {' and '.join(CHALLENGE_HEADERS)}")
-            sealed = SealedChallenge(hotkey, session, token, source)
+            sealed = SealedChallenge(hotkey, session, token)
             answer = await while_connected(request, self._reception.challenge(sealed, deadline))
             return Response(
                 answer,
@@ -170,7 +157,7 @@ class PublicRoutes:
             )
 
         @post(
-            "/inference",
+            INFERENCE_PATH,
             status_code=200,
             media_type=_JSON,
             responses=answers(200, 403, 408, 413, 415, 422, 429, 503),
@@ -180,8 +167,7 @@ class PublicRoutes:
         )
         async def inference(request: PlainRequest) -> Response[bytes]:
             deadline = self._deadline()
-            self._admit(request, "inference")
-            if not self._inference_for_all and not self._callers.is_local(request):
+            if not self._inference_for_all and not self._callers.is_local(request.scope):
                 raise NotAllowed("/inference answers this machine only: use /fiber/challenge")
             body = await read_body(request, self._challenge_limits)
             hotkey = request.headers.get(AVAILABILITY_HOTKEY_HEADER, "")
