@@ -30,8 +30,10 @@ from app.transport.body import BodyLimits, PlainRequest, read_body
 from app.transport.caller import Callers
 from app.transport.disconnect import while_connected
 from app.transport.gate import INFERENCE_PATH
+from app.transport.wire_answer import JSON, OCTETS, WireAnswer
 
 _JSON: Final = "application/json"
+_SESSION_NAME: Final = SYMMETRIC_KEY_UUID_HEADER.encode()
 _KEY_EXCHANGE_BYTES: Final = 16 * 1024
 
 
@@ -77,7 +79,8 @@ class PublicRoutes:
         self._keyring = keyring
         self._callers = callers
         self._clock = clock
-        self._miner_hotkey = miner_hotkey
+        self._signed = (MINER_HOTKEY_HEADER.encode(), miner_hotkey.encode())
+        self._encoder = msgspec.json.Encoder()
         self._times = times
         self._key_exchange_limits = BodyLimits(_KEY_EXCHANGE_BYTES, body_seconds)
         self._challenge_limits = BodyLimits(challenge_bytes, body_seconds)
@@ -98,7 +101,8 @@ class PublicRoutes:
         @get(AVAILABILITY_PATH, responses=answers(429), summary="May challenges be sent?")
         async def availability() -> Response[AvailabilityAnswer]:
             readiness = self._health.readiness()
-            return Response(AvailabilityAnswer(readiness.ready, readiness.told_to_strangers() or None))
+            answer = AvailabilityAnswer(readiness.ready, readiness.told_to_strangers() or None)
+            return WireAnswer(self._encoder.encode(answer), JSON)
 
         @get("/livez", responses=answers(429), summary="Does the process run?")
         async def livez() -> Response[Liveness]:
@@ -129,7 +133,7 @@ class PublicRoutes:
         async def key_exchange(request: PlainRequest) -> Response[KeyExchangeAnswer]:
             body = await read_body(request, self._key_exchange_limits)
             self._reception.shake_hands(body, self._callers.address(request.scope))
-            return Response(KeyExchangeAnswer())
+            return WireAnswer(self._encoder.encode(KeyExchangeAnswer()), JSON)
 
         return [public_key, key_exchange]
 
@@ -150,11 +154,7 @@ class PublicRoutes:
                 raise SessionRefused(f"shake hands first, then send {' and '.join(CHALLENGE_HEADERS)}")
             sealed = SealedChallenge(hotkey, session, token)
             answer = await while_connected(request, self._reception.challenge(sealed, deadline))
-            return Response(
-                answer,
-                media_type=OCTET_STREAM,
-                headers={SYMMETRIC_KEY_UUID_HEADER: session, MINER_HOTKEY_HEADER: self._miner_hotkey},
-            )
+            return WireAnswer(answer, OCTETS, ((_SESSION_NAME, session.encode("latin-1")), self._signed))
 
         @post(
             INFERENCE_PATH,
@@ -172,6 +172,6 @@ class PublicRoutes:
             body = await read_body(request, self._challenge_limits)
             hotkey = request.headers.get(AVAILABILITY_HOTKEY_HEADER, "")
             answer = await while_connected(request, self._reception.plain(body, hotkey, deadline))
-            return Response(answer, media_type=_JSON)
+            return WireAnswer(answer, JSON)
 
         return [challenge, inference]
