@@ -171,6 +171,9 @@ async def test_when_all_are_down_each_is_named(backend: FailoverBackend, engines
     with pytest.raises(BackendUnavailable):
         await text_of(backend, question("?"))
     assert backend.status().ready, "it can be tried: readiness is the probe's word"
+    with pytest.raises(BackendUnavailable):
+        await backend.probe()
+    assert [engine.probes for engine in engines] == [1, 1, 1], "each has its rest"
     engines[2].then = "works"
     await asyncio.sleep(1.05)
     await backend.probe()
@@ -192,5 +195,7 @@ async def test_a_hanging_probe_is_not_started_twice_and_ends_with_the_backend(
                 await backend.probe()
     assert [engine.probes for engine in engines] == [1, 1, 1]
     before = len(asyncio.all_tasks())
+    began = time.monotonic()
     await backend.close()
+    assert time.monotonic() - began < PROBE_SECONDS / 2
     assert len(asyncio.all_tasks()) == before - 3

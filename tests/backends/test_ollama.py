@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 
+import psutil
 import pytest
 
 from app.backends.dialects import Ollama
 from app.backends.openai_api import OpenAiBackend
-from app.errors import BackendRejected
+from app.errors import BackendRejected, BackendUnavailable
 from tests.backends.engines import StubOllama, deltas_of, question, text_of, until
 
 LEAST = 16384
@@ -103,7 +104,7 @@ async def test_loading_is_waited_for_and_not_given_up(connect: Connect) -> None:
 async def test_loading_that_takes_too_long_says_which_setting(connect: Connect) -> None:
     with StubOllama("--context", str(LEAST), "--load-ms", "60000") as server:
         backend = await connect(server, load_seconds=0.2, settled=False)
-        await until(lambda: "raise OLLAMA_TIMEOUT" in backend.status().reason)
+        await until(lambda: "raise OLLAMA_TIMEOUT" in backend.status().reason, 3)
 
 
 async def test_a_loaded_model_stays_although_ollama_would_unload_it(connect: Connect) -> None:
@@ -181,6 +182,25 @@ async def test_a_refused_prompt_is_the_prompts_fault(connect: Connect) -> None:
         with pytest.raises(BackendRejected, match="16384 tokens"):
             await text_of(backend, question("x" * 4 * LEAST))
         assert len(server.seen().requests) == 1, "asking again without max_tokens would ask for an endless answer"
+
+
+async def test_the_end_of_the_body_is_awaited_to_keep_the_connection(connect: Connect) -> None:
+    """It comes a moment after `[DONE]`."""
+    with StubOllama("--context", str(LEAST)) as server:
+        backend = await connect(server)
+        for _ in range(5):
+            await text_of(backend, question("?"))
+        ours = [one for one in psutil.Process().net_connections("tcp4") if one.raddr and one.raddr.port == server.port]
+        assert len(ours) == 1
+
+
+async def test_threat_21_an_answer_without_end_is_ended(connect: Connect) -> None:
+    many = str(1_000_000)
+    with StubOllama("--context", many, "--model-context", many) as server:
+        backend = await connect(server)
+        server.act(endless=True)
+        with pytest.raises(BackendUnavailable, match="without end"):
+            await deltas_of(backend, question("on", 900_000))
 
 
 async def test_closing_the_answer_ends_ollamas_work(connect: Connect) -> None:

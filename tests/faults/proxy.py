@@ -241,7 +241,7 @@ class FaultProxy:
     async def _fail(self, fault: str, writer: asyncio.StreamWriter, *, begun: bool) -> bool:
         self.failed += 1
         await FAULTS[fault](Failing(self, writer, begun=begun))
-        return False
+        return fault == "redirect" and not begun  # who follows it comes on the same connection
 
     async def __aenter__(self) -> Self:
         await self.mend()

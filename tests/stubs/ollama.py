@@ -89,7 +89,6 @@ def seconds_of(keep_alive: str | float | None) -> float | None:
 
 
 def full_name(name: str) -> str:
-    """Without a tag the tag is `latest`."""
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
@@ -114,7 +113,6 @@ class Ollama:
         return full_name(name) in self.models
 
     def sweep(self) -> None:
-        """Unload what nobody used for long enough."""
         now = time.monotonic()
         self.loaded = {name: entry for name, entry in self.loaded.items() if entry[1] > now}
 
@@ -246,13 +244,15 @@ class Answer:
         if (self.chat.stream_options or {}).get("include_usage"):
             usage = {"prompt_tokens": self.prompt, "completion_tokens": self.tokens}
             self.write(self.chunk(None, usage=usage | {"total_tokens": self.prompt + self.tokens}))
-        self.write(http_chunk(b"data: [DONE]\n\n") + STREAM_END)
+        self.write(http_chunk(b"data: [DONE]\n\n"))
+        await asyncio.sleep(0.005)
+        self.write(STREAM_END)
 
     async def say(self, piece: dict[str, Any]) -> None:
         self.tokens += 1
         self.ollama.stats.tokens += 1
         self.write(self.chunk(piece))
-        if self.behaviour.token_ms:
+        if self.behaviour.token_ms or not self.tokens % 500:
             await asyncio.sleep(self.behaviour.token_ms / 1000)
 
 
