@@ -19,7 +19,7 @@ from app.secret import Secret
 from app.transport.body import BodyLimits, PlainRequest, read_body
 from app.transport.disconnect import while_connected
 from app.transport.openai_schemas import Choice, Completion, Identity, Message, Model, ModelList
-from app.transport.openai_stream import Events, StreamedCompletion, encode
+from app.transport.openai_stream import Events, StreamedCompletion
 
 _JSON: Final = "application/json"
 _BODY_BYTES: Final = 8 * 1024 * 1024
@@ -62,7 +62,7 @@ class OpenAiRoutes:
                 return StreamedCompletion(request, self._completing.stream(wanted), events)
             identity = self._identity()
             completed = await while_connected(request, self._completing.complete(wanted))
-            return Response(encode(self._encoder, _completion(identity, completed)), media_type=_JSON)
+            return Response(self._encoder.encode(_completion(identity, completed)), media_type=_JSON)
 
         @get("/v1/models")
         async def models(request: PlainRequest) -> Response[ModelList]:

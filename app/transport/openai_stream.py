@@ -76,7 +76,7 @@ class Events:
         )
 
     def _event(self, body: object) -> bytes:
-        return b"data: " + encode(self._encoder, body) + b"\n\n"
+        return b"data: " + self._encoder.encode(body) + b"\n\n"
 
 
 class StreamedCompletion(Response[bytes]):
@@ -142,21 +142,3 @@ def _call(call: ToolCallDelta) -> ToolCallPiece:
     return ToolCallPiece(
         index=call.index, id=call.id or msgspec.UNSET, function=function, type="function" if first else msgspec.UNSET
     )
-
-
-def encode(encoder: msgspec.json.Encoder, body: object) -> bytes:
-    """The body as UTF-8 JSON. Lone surrogates are replaced: an answer always encodes (threat 14)."""
-    try:
-        return encoder.encode(body)
-    except UnicodeEncodeError:
-        return encoder.encode(_without_surrogates(msgspec.to_builtins(body)))
-
-
-def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {name: _without_surrogates(one) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, list | tuple):
-        return [_without_surrogates(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
-    return value

@@ -78,6 +78,7 @@ class Parts:
         self.engine = Engine(self.clock, *script)
         self.admission = Admission(2, 4, self.clock)
         probing = Probing(self.engine, self.clock, interval=10, timeout=8, retry=1)
+        self.probing = probing
         probing._problem = None  # pyright: ignore[reportPrivateUsage] - as if it had probed
         self.metrics = Metrics()
         health = Health(self.engine, probing, self.admission, Nobody())
@@ -116,6 +117,7 @@ async def test_nobody_on_the_allow_list_is_no_reason_to_refuse_the_operator() ->
         3,
     )
     assert parts.counted("ok")
+    assert parts.probing._worked_at == parts.clock.now  # pyright: ignore[reportPrivateUsage]
     assert parts.idle()
 
 
@@ -153,6 +155,7 @@ async def test_an_engine_that_fails_is_never_half_an_answer() -> None:
     with pytest.raises(Unavailable) as failed:
         await parts.completing.complete(REQUEST)
     assert failed.value.reason == "backend"
+    assert parts.probing._wake.is_set(), "the engine is looked after at once"  # pyright: ignore[reportPrivateUsage]
     assert parts.counted("failed")
     assert parts.idle()
     parts = Parts(Delta("On and"))  # ends without saying why

@@ -63,7 +63,8 @@ def test_a_completion_plain_and_streamed(client: openai.OpenAI) -> None:
 
 def test_stop_and_seed(client: openai.OpenAI) -> None:
     def ask(**fields: Any) -> str:  # noqa: ANN401 - the client's own parameters
-        done: Any = client.chat.completions.create(model="any", messages=USER, max_tokens=24, **fields)
+        create: Any = client.chat.completions.create
+        done = create(model="any", messages=USER, max_tokens=24, **fields)
         return done.choices[0].message.content or ""
 
     assert ask(seed=-5, temperature=1) == ask(seed=-5, temperature=1)
