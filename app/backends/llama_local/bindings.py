@@ -174,7 +174,7 @@ class Context:
         memory = llama_cpp.llama_get_memory(handle)
         if memory is None:
             raise BackendUnavailable("this kind of model keeps no context: use a model that writes text")
-        self.cells: Final = shape.cells
+        self.cells = shape.cells
         self.threads = shape.threads
         self._handle: Final = handle
         self._memory: Final = memory

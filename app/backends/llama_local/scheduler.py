@@ -73,6 +73,7 @@ class Scheduler:
         self._slots = [_Slot(number) for number in range(parallel + 1)]
         self._waiting: deque[Sequence] = deque()
         self._joined = 0
+        self._crowded = False
         self.counters = Counters()
 
     @property
@@ -133,6 +134,8 @@ class Scheduler:
                     self._waiting.append(sequence)
 
     def _admit(self) -> None:
+        if self._crowded and self._busy():  # what just had to leave must not come back before the others got on
+            return
         full = False
         for sequence in tuple(self._waiting):
             if full and not sequence.order.urgent:  # nobody overtakes but the urgent
@@ -228,6 +231,7 @@ class Scheduler:
             self._context.clear_abort()
             self._undo(fed)
             return
+        self._crowded = False
         self._pace.observe(reading=reading, writing=writing, seconds=seconds)
         self.counters.steps += 1
         self.counters.fed_tokens += self._batch.size
@@ -299,8 +303,10 @@ class Scheduler:
         if len(busy) == 1:
             self._leave(busy[0][0], "length")
             return
-        slot, sequence = max(busy, key=lambda pair: pair[0].joined)
+        patient = [pair for pair in busy if not pair[1].order.urgent]
+        slot, sequence = max(patient if len(patient) > 1 else busy, key=lambda pair: pair[0].joined)
         slot.sequence = None
         self._restart(slot, sequence)
         self._waiting.appendleft(sequence)
+        self._crowded = True
         self.counters.preempted += 1
