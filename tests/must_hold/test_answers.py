@@ -85,8 +85,8 @@ async def test_a_validator_that_gave_up_leaves_its_place_in_the_queue(
     engine.behave(first_token_ms=600)
     validators = [one for group in await crowd(short_queue, new_validator, names=2, each=3) for one in group]
     waiting = [asyncio.create_task(one.send(challenge("gone"))) for one in validators]
-    await asyncio.sleep(0.2)
-    for one in validators:
+    await asyncio.sleep(0.3)
+    for one in reversed(validators):  # those in the queue first: a slot that is given back goes to who still waits
         one.close()
     await asyncio.gather(*waiting, return_exceptions=True)
     await asyncio.sleep(0.5)
