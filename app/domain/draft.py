@@ -10,6 +10,7 @@ from app.domain.backend import Delta, FinishReason
 
 _CLOSED_THINKING: Final = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _OPENING: Final = "<think>"
+_CLOSING: Final = "</think>"
 _SENTENCE_END: Final = re.compile(r"[.!?。！？][\"'”’)\]]*\s*$|\n\s*$")  # noqa: RUF001 - full-width marks end sentences too
 
 
@@ -59,7 +60,9 @@ class Draft:
         if _OPENING in text:
             text = _CLOSED_THINKING.sub("", text)
             text = text.partition(_OPENING)[0]
-        return text
+        # A template can open the thinking in the prompt: the text then begins inside it and only closes it.
+        _, closed, after = text.rpartition(_CLOSING)
+        return after.lstrip() if closed else text
 
     def ends_sentence(self) -> bool:
         """Whether stopping here leaves whole sentences and no tool call half-written."""

@@ -9,7 +9,8 @@ _CLOSES: Final = "</think>"
 class ShownText:
     """Takes thinking out of a text that comes in pieces; holds back only what may be the beginning of a tag.
 
-    All pieces together are what `Draft.text` gives for the whole text.
+    All pieces together are what `Draft.text` gives for the whole text, but where a text closes thinking that it never
+    opened: what came before has then gone out already.
     """
 
     def __init__(self) -> None:

@@ -25,7 +25,8 @@ def _draft(*deltas: Delta) -> Draft:
         (["<think>a</think>b<think>c</think>d"], "bd"),
         (["<think>a</think>b<think>c"], "b"),
         (["<think>"], ""),
-        (["no thinking</think> here"], "no thinking</think> here"),
+        (["opened by the prompt</think>\n\nhere"], "here"),
+        (["a</think>b<think>c</think>d"], "bd"),
     ],
 )
 def test_thinking_never_leaves(pieces: list[str], shown: str) -> None:
