@@ -59,6 +59,7 @@ class Memory(Context):
         self.kept: dict[int, list[tuple[int, object]]] = {}
         self.outcomes = outcomes
         self.scored: dict[int, list[int]] = {}
+        self.scores_made = 0
 
     @override
     def use_threads(self, threads: int) -> None:
@@ -102,6 +103,7 @@ class Memory(Context):
             assert position == len(cells), "a sequence's tokens must follow each other"
             cells.append((token, object()))
             if scored:
+                self.scores_made += 1
                 self.scored[at] = [token for token, _ in cells]
         return outcome
 
@@ -198,6 +200,44 @@ def test_a_common_beginning_is_read_once() -> None:
     while not scheduler.idle:
         scheduler.advance()
     assert scheduler.counters.reused_tokens == 80
+
+
+def run(scheduler: Scheduler, orders: list[Order]) -> None:
+    for order in orders:
+        scheduler.submit(Sequence(order, lambda _: None))
+    for _ in range(500):
+        if scheduler.idle:
+            return
+        scheduler.advance()
+    raise AssertionError("it never came to an end")
+
+
+def test_scores_are_made_only_where_a_token_is_picked() -> None:
+    memory = Memory(500, [])
+    scheduler = Scheduler(Vocabulary(), memory, Tuning(batch_tokens=16), parallel=2)
+    run(scheduler, [Order(prompt=[3] * 50 + [last], max_tokens=4) for last in (1, 2)])
+    assert memory.scores_made == scheduler.counters.written_tokens
+
+
+def test_finished_requests_keep_no_more_than_they_may() -> None:
+    memory = Memory(500, [])
+    scheduler = Scheduler(Vocabulary(), memory, Tuning(idle_cells=60), parallel=4)
+    run(scheduler, [Order(prompt=[first] * 40, max_tokens=2) for first in (1, 2, 3, 4)])
+    assert 0 < sum(len(cells) for cells in memory.kept.values()) <= 60
+
+
+def test_who_had_to_leave_comes_back_when_the_other_is_cancelled() -> None:
+    memory = Memory(50, [])
+    scheduler = Scheduler(Vocabulary(), memory, Tuning(prefix_reuse=False), parallel=1)
+    stays = Sequence(Order(prompt=[1] * 40, max_tokens=9), lambda _: None)
+    leaves = Sequence(Order(prompt=[2] * 30, max_tokens=1, urgent=True), lambda _: None)
+    scheduler.submit(stays)
+    scheduler.submit(leaves)
+    scheduler.advance()
+    assert (scheduler.counters.preempted, scheduler.running, scheduler.waiting) == (1, 1, 1)
+    stays.cancel()
+    run(scheduler, [])
+    assert (stays.end, leaves.end) == ("cancelled", "length")
 
 
 def test_overdue_orders_end_without_a_step() -> None:
