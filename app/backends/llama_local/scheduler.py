@@ -24,6 +24,10 @@ _WORTH_SHARING: Final = 16
 """A common beginning shorter than this is read again: copying it would gain nothing."""
 
 
+_EVEN_PART: Final = 32
+"""Tokens of a seeded prompt in one step."""
+
+
 class Counters(msgspec.Struct):
     """What the engine has done so far."""
 
@@ -255,10 +259,16 @@ class Scheduler:
         # the short ones never stop the long one.
         for waiting, (slot, sequence) in zip(range(len(readers), 0, -1), readers, strict=True):
             part = min(sequence.unread, -(-room // waiting))
+            if sequence.order.sampling.seed is not None:
+                part = self._even_part(sequence)
             if part > 0:
                 fed.append(self._feed(slot, sequence, part))
-                room -= part
+                room = max(0, room - part)
         return fed, self._batch.size - len(writers), len(writers)
+
+    def _even_part(self, sequence: Sequence) -> int:
+        """Read a seeded prompt in parts that do not hang on how fast the machine is just now: those round alike."""
+        return min(sequence.unread, _EVEN_PART, self._batch.capacity - self._batch.size)
 
     def _feed(self, slot: _Slot, sequence: Sequence, count: int) -> tuple[_Slot, list[int], int]:
         tokens = sequence.tokens[sequence.fed : sequence.fed + count]

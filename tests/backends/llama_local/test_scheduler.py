@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.backends.llama_local.bindings import Batch, Context, Model, Outcome
 from app.backends.llama_local.options import Tuning
-from app.backends.llama_local.order import Order, Piece
+from app.backends.llama_local.order import Order, Piece, Sampling
 from app.backends.llama_local.scheduler import Scheduler
 from app.backends.llama_local.sequence import Sequence
 
@@ -132,6 +132,7 @@ PLANS = st.lists(
         prompt=PROMPTS,
         max_tokens=st.integers(1, 12),
         urgent=st.sampled_from([False, False, False, True]),
+        sampling=st.sampled_from([Sampling(), Sampling(seed=1)]),
         comes=st.integers(0, 12),
         cancelled=st.none() | st.integers(0, 20),
     ),
@@ -238,6 +239,16 @@ def test_who_had_to_leave_comes_back_when_the_other_is_cancelled() -> None:
     stays.cancel()
     run(scheduler, [])
     assert (stays.end, leaves.end) == ("cancelled", "length")
+
+
+def test_a_seeded_prompt_is_read_in_the_same_parts_however_fast_the_machine() -> None:
+    def steps(seed: int | None, step_seconds: float) -> int:
+        scheduler = Scheduler(Vocabulary(), Memory(500, []), Tuning(step_seconds=step_seconds), parallel=1)
+        run(scheduler, [Order(prompt=[4] * 100, max_tokens=1, sampling=Sampling(seed=seed))])
+        return scheduler.counters.steps
+
+    assert steps(1, 0.001) == steps(1, 60) == 4
+    assert steps(None, 0.001) > steps(None, 60) == 1
 
 
 def test_overdue_orders_end_without_a_step() -> None:
