@@ -22,8 +22,6 @@ _GROWTH: Final = 64
 """Cells to spare for each running request when another wants to join."""
 _WORTH_SHARING: Final = 16
 """A common beginning shorter than this is read again: copying it would gain nothing."""
-
-
 _EVEN_PART: Final = 32
 """Tokens of a seeded prompt in one step."""
 
@@ -111,10 +109,10 @@ class Scheduler:
         for slot in self._slots:
             if slot.sequence is not None:
                 slot.sequence.finish("failed", error)
-            slot.sequence, slot.kept = None, []
+            slot.sequence = None
         while self._waiting:
             self._waiting.popleft().finish("failed", error)
-        self._context.clear()
+        self._forget_all()
 
     def reads(self, sequence: Sequence) -> bool:
         """Whether the request has a slot and its prompt is still being read."""
@@ -162,6 +160,9 @@ class Scheduler:
         return not self._tuning.shared_cells or wanted + len(sequence.tokens) + _GROWTH <= self._context.cells
 
     def _join(self, sequence: Sequence) -> None:
+        if sequence.order.sampling.seed is not None and not self._busy():
+            # Where its cells lie changes how attention rounds: a seed promises the same text, so the same place.
+            self._forget_all()
         slot, common = self._choose(sequence)
         donor = self._donor(sequence, slot, common)
         if donor is not None:
@@ -214,6 +215,11 @@ class Scheduler:
             total += len(kept.kept)
             if total > self._tuning.idle_cells:
                 self._drop(kept)
+
+    def _forget_all(self) -> None:
+        for slot in self._slots:
+            slot.kept = []
+        self._context.clear()
 
     def _drop(self, slot: _Slot) -> None:
         self._context.forget(slot.number, 0)

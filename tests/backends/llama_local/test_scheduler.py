@@ -251,6 +251,16 @@ def test_a_seeded_prompt_is_read_in_the_same_parts_however_fast_the_machine() ->
     assert steps(None, 0.001) > steps(None, 60) == 1
 
 
+def test_a_seeded_request_that_is_alone_starts_with_an_empty_memory() -> None:
+    memory = Memory(500, [])
+    scheduler = Scheduler(Vocabulary(), memory, Tuning(), parallel=2)
+    run(scheduler, [Order(prompt=[first] * 40, max_tokens=2) for first in (1, 2)])
+    assert sum(len(cells) for cells in memory.kept.values()) > 60
+    scheduler.submit(Sequence(Order(prompt=[1] * 10, max_tokens=9, sampling=Sampling(seed=1)), lambda _: None))
+    scheduler.advance()
+    assert sum(len(cells) for cells in memory.kept.values()) == 10
+
+
 def test_overdue_orders_end_without_a_step() -> None:
     memory = Memory(500, [])
     scheduler = Scheduler(Vocabulary(), memory, Tuning(), parallel=1)
