@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import aclosing
@@ -14,7 +12,7 @@ import msgspec
 from app.domain.backend import Backend, Delta, Generation
 from app.domain.draft import Draft
 from tests.miner.http import LOCAL
-from tests.miner.process import ROOT, StubEngine, fetch
+from tests.miner.process import StubEngine, fetch
 from tests.stubs.ollama import Stats
 
 OK: Final = 200
@@ -23,14 +21,10 @@ OK: Final = 200
 class StubOllama(StubEngine):
     """The Ollama stand-in in a process of its own; ends as `StubEngine` does."""
 
+    MODULE = "tests.stubs.ollama"
+
     def __init__(self, *flags: str, model: str = "qwen2.5:7b") -> None:
-        self.model = model
-        command = [sys.executable, "-m", "tests.stubs.ollama", "--model", model, *flags]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        ports: dict[str, int] = json.loads(self.process.stdout.readline())
-        self.port = ports["port"]
-        self.control_port = ports["control_port"]
+        super().__init__(*flags, model=model)
 
     @property
     def root(self) -> str:

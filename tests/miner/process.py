@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import msgspec
 import psutil
@@ -98,9 +98,11 @@ def pss_bytes(pid: int) -> int:
 class StubEngine:
     """The engine stub in a process of its own."""
 
+    MODULE: ClassVar[str] = "tests.stubs.engine"
+
     def __init__(self, *flags: str, model: str = "stub/model") -> None:
         self.model = model
-        command = [sys.executable, "-m", "tests.stubs.engine", "--model", model, *flags]
+        command = [sys.executable, "-m", self.MODULE, "--model", model, *flags]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         ports: dict[str, int] = json.loads(self.process.stdout.readline())
