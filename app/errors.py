@@ -5,6 +5,7 @@
     MinerError
     ├── SettingsError            the start is refused: a setting is unknown, wrong or contradicts another
     ├── WalletError              the hotkey can't be used: which file, what is wrong, what to do
+    ├── ChainError               the chain, or the Challenge API, did not give or take what was asked
     ├── BackendError             the engine did not do its part
     │   ├── BackendUnavailable   not reachable, not loaded, or wedged: nobody's request is at fault
     │   └── BackendRejected      the engine read the request and refused it (a prompt over the context, say)
@@ -46,6 +47,19 @@ class SettingsError(MinerError):
 
 class WalletError(MinerError):
     """The hotkey can't be read or used."""
+
+
+class ChainError(MinerError):
+    """The chain or the Challenge API did not do what was asked; `remedy` is what the operator can do about it.
+
+    `code` is a fixed word, fit for `--json` and for a metric's label: `unreachable`, `timeout`, `not_registered`...
+    """
+
+    def __init__(self, cause: str, *, remedy: str, code: str) -> None:
+        super().__init__(f"{cause}: {remedy}")
+        self.cause = cause
+        self.remedy = remedy
+        self.code = code
 
 
 class BackendError(MinerError):

@@ -1,6 +1,19 @@
 """The validators that may be served (protocol, section 5; design decision 8)."""
 
-from typing import Protocol
+from typing import Literal, Protocol
+
+import msgspec
+
+type ListSource = Literal["metagraph", "challenge-api", "settings"]
+
+
+class AllowedValidator(msgspec.Struct, frozen=True, kw_only=True):
+    """A validator that may be served: who says so, its stake in TAO if known, and the addresses it has published."""
+
+    hotkey: str
+    sources: tuple[ListSource, ...]
+    stake: float | None = None
+    addresses: tuple[str, ...] = ()
 
 
 class AllowList(Protocol):

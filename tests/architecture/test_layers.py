@@ -19,6 +19,10 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "backends": {"backends", "domain", "errors", "clock", "secret"},
     "chain": {"chain", "domain", "protocol", "errors", "clock", "secret", *SETTINGS},
     "transport": {"transport", "domain", "protocol", "errors", "clock", "metrics", "secret"},
+    # What is kept on disk, in STATE_DIR's one SQLite file.
+    "state": {"state", "domain", "errors", "clock"},
+    # What touches the machine: firewall, hardware, model files.
+    "appliance": {"appliance", "domain", "errors", "clock", "secret", *SETTINGS},
     "web": set(),
     "errors": set(),
     "clock": set(),
