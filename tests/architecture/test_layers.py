@@ -12,7 +12,10 @@ APP: Final = ROOT / "app"
 FILES: Final = sorted(APP.rglob("*.py"))
 
 BASE: Final = {"errors", "secret", "clock", "logs", "metrics", "settings", "serve_events", "admin_token", "ahead_file"}
-SETTINGS: Final = {"settings", "settings_checks", "settings_fields", "settings_model"}
+SETTINGS: Final = {
+    *("settings", "settings_checks", "settings_fields", "settings_model"),
+    *("settings_calling", "settings_engine", "settings_running"),
+}
 MAY_IMPORT: Final[dict[str, set[str]]] = {
     "protocol": {"protocol", "errors"},
     "domain": {"domain", "protocol", "errors", "clock", "metrics"},
