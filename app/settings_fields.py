@@ -1,7 +1,7 @@
 """How one setting is declared, and how its text becomes a value.
 
-A declaration is `Annotated[type, About(...)] = default` in `app.settings_calling`, `_engine`, `_running`; the README's table, env.example,
-`config show` and every check read it from there.
+A declaration is `Annotated[type, About(...)] = default`, in `app.settings_calling`, `settings_engine` or
+`settings_running`; the README's table, env.example, `config show` and every check read it from there.
 """
 
 import ipaddress
