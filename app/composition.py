@@ -156,6 +156,7 @@ def _core(loaded: LoadedSettings, identity: Identity, clock: Clock) -> Core:
         hotkey_per_minute=settings.rate_limit_hotkey,
         # On a laptop nobody but its owner can call, so the limits only bite when they are asked for.
         enabled=settings.enable_rate_limits and (not identity.development or loaded.explicit("ENABLE_RATE_LIMITS")),
+        own_hotkey=identity.hotkey.ss58,
     )
     health = Health(backend, probing, admission, access)
     rate = TokenRate()

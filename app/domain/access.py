@@ -33,11 +33,14 @@ class Access:
         *,
         hotkey_per_minute: int,
         enabled: bool,
+        own_hotkey: str | None = None,
     ) -> None:
+        """`own_hotkey` is the miner's: who can sign with it is the operator, trying the whole way (doctor)."""
         self._allow_list = allow_list
         self._limits = limits
         self._hotkey_per_minute = hotkey_per_minute
         self._enabled = enabled
+        self._own_hotkey = own_hotkey
         self._sources = RateLimiter(clock, most_keys=_MOST_SOURCES)
         self._proven = RateLimiter(clock, most_keys=_MOST_PROVEN)
 
@@ -53,8 +56,8 @@ class Access:
         self._sources.spend(route, "all strangers", _ALL_STRANGERS_PER_MINUTE)
 
     def allows(self, hotkey: str) -> bool:
-        """Whether the hotkey is on the allow-list."""
-        return self._allow_list.allows(hotkey)
+        """Whether the hotkey is on the allow-list, or the miner's own."""
+        return hotkey == self._own_hotkey or self._allow_list.allows(hotkey)
 
     def is_home(self, hotkey: str, address: str) -> bool:
         """Whether an address is the one that this validator has published."""

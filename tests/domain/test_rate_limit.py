@@ -97,3 +97,11 @@ def test_threat_16_an_empty_list_allows_nobody_and_says_why() -> None:
     assert named.allows("5Named")
     assert not named.allows("5Anyone")
     assert named.problem() is None
+
+
+def test_the_miners_own_hotkey_may_try_the_whole_way() -> None:
+    empty = FixedAllowList(frozenset())
+    access = Access(empty, HandClock(), LIMITS, hotkey_per_minute=60, enabled=True, own_hotkey="5Own")
+    assert access.allows("5Own")
+    assert not access.allows("5Other")
+    assert access.problem() is not None, "to be able to try oneself makes nobody ready"
