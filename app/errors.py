@@ -6,9 +6,12 @@
     ├── SettingsError            the start is refused: a setting is unknown, wrong or contradicts another
     ├── WalletError              the hotkey can't be used: which file, what is wrong, what to do
     ├── ChainError               the chain, or the Challenge API, did not give or take what was asked
+    ├── FirewallError            the packet filter can't be used: what is missing, what to do
+    │   └── FirewallRefused      loading would lock validators out; the rules in force stay as they are
     ├── BackendError             the engine did not do its part
     │   ├── BackendUnavailable   not reachable, not loaded, or wedged: nobody's request is at fault
-    │   └── BackendRejected      the engine read the request and refused it (a prompt over the context, say)
+    │   └── BackendRejected      the engine read the request and refused it
+    │       └── PromptTooLong    because the prompt fills the model's context
     └── Refusal                  a request that gets a status other than 200
         ├── HandshakeRefused     400, one text for every cause
         ├── ParameterRefused     400, with the parameter's name (only below /v1)
@@ -62,6 +65,14 @@ class ChainError(MinerError):
         self.code = code
 
 
+class FirewallError(MinerError):
+    """The packet filter can't be read or changed; nothing was changed."""
+
+
+class FirewallRefused(FirewallError):
+    """The rules asked for would lock validators out; the rules in force stay as they are."""
+
+
 class BackendError(MinerError):
     """The engine did not do its part."""
 
@@ -72,6 +83,10 @@ class BackendUnavailable(BackendError):
 
 class BackendRejected(BackendError):
     """The engine read the request and refused it; the text may be shown to the validator."""
+
+
+class PromptTooLong(BackendRejected):
+    """The prompt leaves no room for an answer in the model's context."""
 
 
 class Refusal(MinerError):

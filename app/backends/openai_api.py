@@ -13,8 +13,9 @@ import msgspec
 from app.backends.dialects import Dialect
 from app.backends.engine_http import EngineHttp
 from app.backends.openai_wire import ChatRequest, EventStream, StreamOptions
+from app.backends.prompt_size import surely_over
 from app.domain.backend import BackendStatus, Delta, Generation
-from app.errors import BackendRejected, BackendUnavailable
+from app.errors import BackendRejected, BackendUnavailable, PromptTooLong
 
 _LOOK_AGAIN_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 10.0
@@ -86,6 +87,8 @@ class OpenAiBackend:
         prompt is (vLLM stops counting at its limit). It is asked once more without `max_tokens`, which then means
         all that is left, and is read up to the number that was wanted.
         """
+        if not self._dialect.refuses_too_long and surely_over(self._status.context_tokens, generation.messages):
+            raise PromptTooLong(self._over_context())  # Ollama would cut it without a word
         limit = self._limit(generation)
         try:
             async with await self._http.post(self._completions, self._body(generation, limit)) as response:
@@ -95,10 +98,10 @@ class OpenAiBackend:
                         yield delta
                     return
             if limit is msgspec.UNSET or not self._dialect.refuses_too_long:
-                raise BackendRejected(self._over_context())
+                raise PromptTooLong(self._over_context())
             async with await self._http.post(self._completions, self._body(generation, msgspec.UNSET)) as response:
                 if await self._is_too_long(response):
-                    raise BackendRejected(self._over_context())
+                    raise PromptTooLong(self._over_context())
                 async for delta in self._deltas(response, generation.max_tokens):
                     yield delta
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -18,7 +18,7 @@ from app.domain.draft import Draft
 from app.domain.health import Health
 from app.domain.journal import CompletionEnd, Journal
 from app.domain.shown_text import ShownText
-from app.errors import BackendRejected, BackendUnavailable, ParameterRefused, Refusal, Unavailable
+from app.errors import BackendRejected, BackendUnavailable, ParameterRefused, PromptTooLong, Refusal, Unavailable
 
 _TOTAL_SECONDS: Final = 300.0
 _OWNER: Final = "operator"
@@ -138,6 +138,8 @@ class Completing:
                 delta = await anext(deltas)
         except TimeoutError:
             return None
+        except PromptTooLong as too_long:  # the code that OpenAI's own API has for it
+            raise ParameterRefused(str(too_long), param="messages", code="context_length_exceeded") from None
         except BackendRejected as rejected:
             raise ParameterRefused(str(rejected), code="refused_by_engine") from None
         except (BackendUnavailable, StopAsyncIteration):

@@ -1,6 +1,7 @@
 """Ollama: its model, the context it really serves, and what its OpenAI route makes of a request."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 
@@ -9,7 +10,7 @@ import pytest
 
 from app.backends.dialects import Ollama
 from app.backends.openai_api import OpenAiBackend
-from app.errors import BackendRejected, BackendUnavailable
+from app.errors import BackendUnavailable, PromptTooLong
 from tests.backends.engines import StubOllama, deltas_of, question, text_of, until
 
 LEAST = 16384
@@ -147,7 +148,7 @@ async def test_max_tokens_is_always_sent_and_leaves_room(connect: Connect) -> No
     """Without it Ollama writes without end, and past its context it forgets the beginning."""
     with StubOllama("--context", str(LEAST)) as server:
         backend = await connect(server)
-        for length, wanted, sent in ((100, 12288, 12288), (40_000, 12288, 6380), (200_000, 12288, 4096)):
+        for length, wanted, sent in ((100, 12288, 12288), (40_000, 12288, 6380), (100_000, 12288, 4096)):
             server.act(text="short")
             await text_of(backend, question("x" * length, wanted))
             assert server.seen().requests[-1]["max_tokens"] == pytest.approx(sent, abs=20)
@@ -179,9 +180,24 @@ async def test_a_refused_prompt_is_the_prompts_fault(connect: Connect) -> None:
     with StubOllama("--context", str(LEAST)) as server:
         backend = await connect(server)
         server.act(refuse_too_long=True)
-        with pytest.raises(BackendRejected, match="16384 tokens"):
+        with pytest.raises(PromptTooLong, match="16384 tokens"):
             await text_of(backend, question("x" * 4 * LEAST))
         assert len(server.seen().requests) == 1, "asking again without max_tokens would ask for an endless answer"
+
+
+@pytest.mark.parametrize("letter", ["x", "中", '"'])
+async def test_a_prompt_that_ollama_would_surely_cut_is_refused(connect: Connect, letter: str) -> None:
+    """Eight characters a token are more than any text has; how JSON spells a character does not count."""
+    with StubOllama("--context", str(LEAST)) as server:
+        backend = await connect(server)
+        server.act(text="cut, maybe")
+        fits = json.dumps([{"role": "user", "content": letter * 8 * LEAST}]).encode()
+        assert await text_of(backend, question("", messages=fits)) == "cut, maybe"
+        parts = [{"type": "text", "text": letter * 4 * LEAST}, {"type": "text", "text": letter * 4 * LEAST + "."}]
+        too_long = json.dumps([{"role": "user", "content": parts}]).encode()
+        with pytest.raises(PromptTooLong, match="16384 tokens"):
+            await text_of(backend, question("", messages=too_long))
+        assert len(server.seen().requests) == 1
 
 
 async def test_the_end_of_the_body_is_awaited_to_keep_the_connection(connect: Connect) -> None:

@@ -169,10 +169,11 @@ def test_errors_are_the_clients_own_exceptions(client: openai.OpenAI, v1: MinerP
         stranger.models.list()
     assert refused.value.code == "invalid_api_key"
     faulty.behave(fault="over_context")
-    with pytest.raises(openai.BadRequestError, match="context"):
-        client.chat.completions.create(model="x", messages=MESSAGES)
-    with pytest.raises(openai.BadRequestError, match="context"):  # a status, not an event: nothing was sent yet
-        client.chat.completions.create(model="x", messages=MESSAGES, stream=True)
+    for stream in (False, True):  # a status, not an event: nothing was sent yet
+        with pytest.raises(openai.BadRequestError, match="context") as too_long:
+            client.chat.completions.create(model="x", messages=MESSAGES, stream=stream)
+        error = too_long.value
+        assert (error.type, error.param, error.code) == ("invalid_request_error", "messages", "context_length_exceeded")
     faulty.behave(fault="error_500")
     with pytest.raises(openai.InternalServerError) as down:
         client.chat.completions.create(model="x", messages=MESSAGES)

@@ -116,8 +116,9 @@ def test_a_required_tool_call(client: openai.OpenAI, choice: Any) -> None:  # no
 def test_a_prompt_over_the_context_is_the_clients_fault(client: openai.OpenAI) -> None:
     long: list[Any] = [{"role": "user", "content": "word " * 60_000}]
     for stream in (False, True):
-        with pytest.raises(openai.BadRequestError, match=r"\d{4,}"):
+        with pytest.raises(openai.BadRequestError, match=r"\d{4,}") as refused:
             client.chat.completions.create(model="any", messages=long, stream=stream)
+        assert (refused.value.param, refused.value.code) == ("messages", "context_length_exceeded")
 
 
 async def test_leaving_frees_the_model(embedded: MinerProcess) -> None:

@@ -19,6 +19,7 @@ from app.errors import (
     Unavailable,
 )
 from app.transport.openai_errors import envelope
+from tests.backends.engines import StubOllama
 from tests.conftest import StartMiner
 from tests.miner.canary import API_KEY
 from tests.miner.http import encode, once, post_whatever_happens
@@ -81,7 +82,22 @@ async def test_a_body_just_below_8_mib_is_read(v1: MinerProcess, engine: StubEng
     text = "a" * (8 * 1024 * 1024 - 500)
     reply = await post(v1, body(messages=[{"role": "user", "content": text}]))
     assert reply.status == 400, "the engine's own limit"
-    assert "context" in error_of(reply)["message"]
+    error = error_of(reply)
+    assert "262144 tokens" in error["message"]
+    assert (error["param"], error["code"]) == ("messages", "context_length_exceeded")
+
+
+async def test_a_prompt_that_ollama_would_cut(start_miner: StartMiner) -> None:
+    """Whether Ollama refuses it itself or would cut it without a word."""
+    with StubOllama("--context", "16384") as ollama:
+        miner = start_miner(LLM_BACKEND="ollama", OLLAMA_BASE_URL=ollama.root, DEFAULT_MODEL="qwen2.5:7b")
+        for length, refuses in ((5 * 16384, True), (9 * 16384, False)):
+            ollama.act(refuse_too_long=refuses)
+            reply = await post(miner, body(messages=[{"role": "user", "content": "x" * length}]))
+            error = error_of(reply)
+            assert (reply.status, error["param"], error["code"]) == (400, "messages", "context_length_exceeded")
+            assert "16384 tokens" in error["message"]
+        miner.stop()
 
 
 async def test_a_body_that_never_ends(start_miner: StartMiner) -> None:

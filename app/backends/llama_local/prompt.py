@@ -10,7 +10,7 @@ from app.backends.llama_local.order import Order, Sampling
 from app.backends.llama_local.sampler import check_grammar
 from app.backends.llama_local.tool_prompt import ToolBox, forced_call, read_tools, render_with_tools
 from app.domain.backend import Generation
-from app.errors import BackendRejected
+from app.errors import BackendRejected, PromptTooLong
 
 _SHORT: Final = 32_768
 _MOST_SPECIALS: Final = 16_384
@@ -70,7 +70,7 @@ class PromptWriter:
         if not prompt:
             raise BackendRejected("the prompt is empty")
         if len(prompt) >= self._context_tokens:
-            raise BackendRejected(
+            raise PromptTooLong(
                 f"prompt has {len(prompt)} tokens, the model's context is {self._context_tokens}: shorten it"
             )
         return prompt

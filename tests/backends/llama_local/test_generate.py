@@ -9,7 +9,7 @@ import pytest
 from app.backends.llama_local.backend import LlamaLocalBackend
 from app.backends.llama_local.bindings import Context
 from app.backends.llama_local.options import LlamaLocalSettings, Tuning
-from app.errors import BackendRejected, BackendUnavailable
+from app.errors import BackendRejected, BackendUnavailable, PromptTooLong
 from tests.backends.llama_local.asking import QUESTIONS, ask, engine_of, generation, opened, until
 
 CANCEL_SECONDS = 0.5 * 3
@@ -208,7 +208,7 @@ async def test_hard_cut_in_the_past_writes_nothing(backend: LlamaLocalBackend) -
 
 
 async def test_prompt_over_the_context_is_refused_with_numbers(backend: LlamaLocalBackend) -> None:
-    with pytest.raises(BackendRejected, match=r"prompt has (\d+) tokens, the model's context is 8192: shorten it"):
+    with pytest.raises(PromptTooLong, match=r"prompt has (\d+) tokens, the model's context is 8192: shorten it"):
         await ask(backend, filling(2600))
 
 
