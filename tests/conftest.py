@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain.node_process import ChainNode
+from tests.chain.runtime_metadata import runtime_metadata
 from tests.miner.canary import Evidence, marks
 from tests.miner.process import MinerProcess, StubEngine
 
 type StartMiner = Callable[..., MinerProcess]
+type StartChain = Callable[..., ChainNode]
 
 LAST = "test_threat_18_"
 
@@ -90,6 +93,30 @@ def start_miner(
 def miner(start_miner: StartMiner) -> MinerProcess:
     """A miner with plain settings and no rate limits."""
     return start_miner()
+
+
+@pytest.fixture(scope="module")
+def start_chain() -> Iterator[StartChain]:
+    """Start chain nodes, `start_chain("--block-ms", "20")`; all end with the module. Skips where PyPI can't be had."""
+    metadata = runtime_metadata()
+    started: list[ChainNode] = []
+
+    def start(*flags: str) -> ChainNode:
+        node = ChainNode(metadata, *flags)
+        started.append(node)
+        return node
+
+    yield start
+    for node in started:
+        node.stop()
+
+
+@pytest.fixture
+def chain(start_chain: StartChain) -> Iterator[ChainNode]:
+    """A chain without subnets, for one test."""
+    node = start_chain()
+    yield node
+    node.stop()
 
 
 def pytest_report_header() -> str:
