@@ -9,9 +9,6 @@ import msgspec
 from app import __version__
 from app.admin_token import write_admin_token
 from app.ahead_file import AheadFile
-from app.backends.dialects import Dialect, Ollama, Vllm
-from app.backends.failover import FailoverBackend
-from app.backends.openai_api import OpenAiBackend
 from app.clock import Clock, SystemClock
 from app.domain.access import Access, RouteLimit
 from app.domain.admission import Admission
@@ -25,6 +22,7 @@ from app.domain.journal import Journal
 from app.domain.probing import Probing
 from app.domain.reception import Reception
 from app.domain.token_rate import TokenRate
+from app.engines import build_backend, embedded_parallel, model_in_process
 from app.identity import Identity
 from app.metrics import Metrics
 from app.miner import Miner
@@ -34,7 +32,6 @@ from app.protocol.rsa_keys import RsaKeyring
 from app.protocol.sessions import SessionTable
 from app.serve_events import ServeScreen, StartFacts
 from app.settings import LoadedSettings, RateLimit, Settings
-from app.settings_checks import engine_addresses, is_private_address
 from app.transport import openai_errors
 from app.transport.admin import AdminRoutes
 from app.transport.apps import admin_app, public_app
@@ -46,9 +43,7 @@ from app.transport.openai_routes import OpenAiRoutes
 from app.transport.public import AnswerTimes, PublicRoutes
 
 _PROBE_RETRY_SECONDS: Final = 0.5
-_EMBEDDED_PARALLEL: Final = 8
 _LOOPBACK: Final = "127.0.0.1"
-_EMBEDDED_MODEL: Final = "SmolLM2-135M-Instruct"
 
 
 class Wire(msgspec.Struct, frozen=True):
@@ -140,7 +135,7 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
 
 def _core(loaded: LoadedSettings, identity: Identity, clock: Clock) -> Core:
     settings = loaded.settings
-    backend = _backend(settings, clock)
+    backend = build_backend(settings, clock)
     probing = Probing(
         backend,
         clock,
@@ -200,40 +195,6 @@ def _public(loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, 
     return SourceGate(app, core.access, callers, core.metrics)
 
 
-def _backend(settings: Settings, clock: Clock) -> Backend:
-    model, least_context = settings.default_model, settings.min_context_tokens
-    if settings.llm_backend == "vllm":
-        return _remote(settings, clock, Vllm(model, least_context), settings.vllm_api_base)
-    if settings.llm_backend == "ollama":
-        dialect = Ollama(model, least_context, settings.ollama_timeout)
-        return _remote(settings, clock, dialect, settings.ollama_base_url)
-    # Only here: llama.cpp and numpy take time and memory that a miner with an engine of its own need not spend.
-    from app.backends.llama_local.backend import LlamaLocalBackend, LlamaLocalSettings  # noqa: PLC0415
-
-    return LlamaLocalBackend(
-        LlamaLocalSettings(
-            model_path=settings.model_path,
-            context_tokens=settings.llama_context,
-            parallel=_embedded_parallel(settings),
-            threads=settings.llama_threads,
-            gpu_layers=settings.llama_gpu_layers,
-        ),
-        _embedded_name(settings),
-    )
-
-
-def _embedded_name(settings: Settings) -> str:
-    return settings.default_model or (settings.model_path.stem if settings.model_path else _EMBEDDED_MODEL)
-
-
-def _remote(settings: Settings, clock: Clock, dialect: Dialect, addresses: str) -> Backend:
-    may_connect = None if settings.allow_public_engine else is_private_address
-    backends = [OpenAiBackend(dialect, address, may_connect) for address in engine_addresses(addresses)]
-    if len(backends) == 1:
-        return backends[0]
-    return FailoverBackend(backends, clock, probe_seconds=settings.probe_timeout_seconds)
-
-
 def _openai(settings: Settings, core: Core, clock: Clock) -> OpenAiRoutes:
     journal, defaults = Journal(core.metrics), _defaults(settings)
     return OpenAiRoutes(
@@ -250,14 +211,10 @@ def _defaults(settings: Settings) -> GenerationDefaults:
     return GenerationDefaults(settings.default_max_tokens, settings.default_temperature, settings.default_top_p)
 
 
-def _embedded_parallel(settings: Settings) -> int:
-    return settings.llama_parallel or min(settings.max_concurrent_requests, _EMBEDDED_PARALLEL)
-
-
 def _slots(settings: Settings) -> int:
     """Challenges that may run at once: no more than the engine in the process writes side by side."""
     if settings.llm_backend == "llamacpp":
-        return min(settings.max_concurrent_requests, _embedded_parallel(settings))
+        return min(settings.max_concurrent_requests, embedded_parallel(settings))
     return settings.max_concurrent_requests
 
 
@@ -295,7 +252,7 @@ def _facts(loaded: LoadedSettings, identity: Identity, public: Listener, admin: 
         network=settings.subtensor_network,
         development=identity.development,
         backend=settings.llm_backend,
-        model=_embedded_name(settings) if settings.llm_backend == "llamacpp" else settings.default_model or "",
+        model=model_in_process(settings) if settings.llm_backend == "llamacpp" else settings.default_model or "",
         warnings=loaded.warnings,
     )
 
