@@ -26,6 +26,10 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "state": {"state", "domain", "errors", "clock"},
     # What touches the machine: firewall, hardware, model files.
     "appliance": {"appliance", "domain", "errors", "clock", "secret", *SETTINGS},
+    "engines": {"backends", "domain", "clock", *SETTINGS},
+    "doctor": {
+        *("doctor", "appliance", "chain", "domain", "protocol", "validator", "errors", "clock", "secret", *SETTINGS)
+    },
     "web": set(),
     "errors": set(),
     "clock": set(),
@@ -36,7 +40,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "validator": {"validator", "protocol", "errors", "chain", "domain"},
     **{name: {*SETTINGS, "errors", "secret", "protocol"} for name in SETTINGS},
 }
-ABOVE_ALL: Final = {"cli", "composition", "miner", "identity", "__main__"}
+ABOVE_ALL: Final = {"cli", "composition", "diagnosis", "miner", "identity", "__main__"}
 
 
 def _layer(path: Path) -> str:

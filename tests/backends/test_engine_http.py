@@ -9,12 +9,12 @@ import psutil
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app import composition
 from app.backends.dialects import Tell, Vllm
 from app.backends.engine_http import CheckedResolver, EngineHttp
 from app.backends.openai_api import OpenAiBackend
 from app.clock import SystemClock
 from app.domain.backend import BackendStatus
+from app.engines import build_backend
 from app.errors import BackendUnavailable
 from app.settings import load
 from app.settings_checks import is_private_address
@@ -162,6 +162,6 @@ def test_threat_19_names_are_checked_unless_public_engines_are_allowed(allowed: 
     for kind, name in (("vllm", "VLLM_API_BASE"), ("ollama", "OLLAMA_BASE_URL")):
         settings = {"LLM_BACKEND": kind, name: "http://gpu:1,http://gpu2:1", "DEFAULT_MODEL": "m"}
         loaded = load(settings | {"ALLOW_PUBLIC_ENGINE": allowed}, None).settings
-        backend = composition._backend(loaded, SystemClock())  # pyright: ignore[reportPrivateUsage]
+        backend = build_backend(loaded, SystemClock())
         https = [_inside(_inside(one, "backend"), "_http") for one in _inside(backend, "_engines")]
         assert [_inside(http, "_may_connect") is is_private_address for http in https] == [checked, checked]
