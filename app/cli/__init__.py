@@ -1,7 +1,7 @@
 """The command line. Data goes to stdout, everything else to stderr.
 
-Exit codes: 0 done, 1 it failed, 2 wrong usage, settings or wallet, 3 the miner is not ready or refuses,
-130 interrupted.
+Exit codes: 0 done, 1 it failed, 2 wrong usage, settings or wallet, 3 the miner is not ready or
+refuses, or the firewall would lock validators out, 130 interrupted.
 """
 
 import sys
@@ -12,9 +12,10 @@ from rich_click import RichGroup
 
 from app.cli.challenge import challenge
 from app.cli.config import config
+from app.cli.firewall import firewall
 from app.cli.serve import serve
 from app.cli.version import version
-from app.errors import MinerError, SettingsError, WalletError
+from app.errors import FirewallRefused, MinerError, SettingsError, WalletError
 from app.validator.errors import MinerNotReady, MinerRefused
 
 FAILED: Final = 1
@@ -42,6 +43,7 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(challenge)
 cli.add_command(config)
+cli.add_command(firewall)
 cli.add_command(version)
 
 
@@ -62,7 +64,7 @@ def _exit_code(error: MinerError) -> int:
     match error:
         case SettingsError() | WalletError():
             return WRONG_SETTINGS
-        case MinerNotReady() | MinerRefused():
+        case MinerNotReady() | MinerRefused() | FirewallRefused():
             return REFUSED
         case _:
             return FAILED
