@@ -8,6 +8,9 @@
     ├── ChainError               the chain, or the Challenge API, did not give or take what was asked
     ├── FirewallError            the packet filter can't be used: what is missing, what to do
     │   └── FirewallRefused      loading would lock validators out; the rules in force stay as they are
+    ├── ComputeFileError         min_compute.yml, a recording or models.lock.json can't be used: file, place, value
+    ├── NothingFits              no engine profile is possible on this machine, with the arithmetic
+    ├── DownloadError            weights could not be fetched, or are not what they should be
     ├── BackendError             the engine did not do its part
     │   ├── BackendUnavailable   not reachable, not loaded, or wedged: nobody's request is at fault
     │   └── BackendRejected      the engine read the request and refused it
@@ -71,6 +74,22 @@ class FirewallError(MinerError):
 
 class FirewallRefused(FirewallError):
     """The rules asked for would lock validators out; the rules in force stay as they are."""
+
+
+class ComputeFileError(MinerError):
+    """A file about models or machines can't be used; `problems` holds one line for each fault found."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class NothingFits(MinerError):
+    """No engine profile is possible; one line for each reason."""
+
+
+class DownloadError(MinerError):
+    """Weights could not be fetched, or are not what they should be; says what to do."""
 
 
 class BackendError(MinerError):
