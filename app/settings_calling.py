@@ -24,7 +24,7 @@ class CallingSettings(msgspec.Struct, frozen=True, kw_only=True):
         str | None,
         About(
             "Identity and chain",
-            f"Chain node to use instead of the network's own (ws:// or wss://). {_NO_CHAIN}.",
+            "Chain node to use instead of the network's own (ws:// or wss://).",
             unset="the network's",
         ),
     ] = None
@@ -47,6 +47,18 @@ class CallingSettings(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         About("Identity and chain", "Start although the wallet's coldkey can be read here. A miner never needs it."),
     ] = False
+    external_address: Annotated[
+        str | None,
+        About(
+            "Identity and chain",
+            "Where validators find the miner, posted on chain: IP address or host name.",
+            unset="this machine's public address, if it has one",
+        ),
+    ] = None
+    external_port: Annotated[
+        int | None,
+        About("Identity and chain", "The port posted on chain.", ge=1, le=65535, unset="API_PORT"),
+    ] = None
     development_mode: Annotated[
         Literal["auto", "on", "off"],
         About(
