@@ -1,7 +1,7 @@
 """The composition root: the only place that knows all parts, and how they are put together from the settings."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -10,9 +10,9 @@ from app import __version__
 from app.admin_token import write_admin_token
 from app.ahead_file import AheadFile
 from app.clock import Clock, SystemClock
+from app.composition_calling import Calling, build_calling
 from app.domain.access import Access, RouteLimit
 from app.domain.admission import Admission
-from app.domain.allow_list import AllowList, FixedAllowList, OpenAllowList
 from app.domain.answering import Answering, GenerationDefaults
 from app.domain.backend import Backend
 from app.domain.completion import Completing
@@ -22,6 +22,7 @@ from app.domain.journal import Journal
 from app.domain.probing import Probing
 from app.domain.reception import Reception
 from app.domain.token_rate import TokenRate
+from app.domain.validator_report import live_validators
 from app.engines import build_backend, embedded_parallel, model_in_process
 from app.identity import Identity
 from app.metrics import Metrics
@@ -75,9 +76,52 @@ def serve(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> in
 def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Miner:
     """Everything, put together; nothing runs yet. Errors: `SettingsError`."""
     settings, clock = loaded.settings, SystemClock()
-    started = clock.monotonic()
-    core = _core(loaded, identity, clock)
+    metrics = Metrics()
     wire = _wire(settings, clock)
+    calling = build_calling(loaded, identity, wire.sessions, metrics, clock)
+    core = _core(loaded, identity, calling, metrics, clock)
+
+    failures = failure_responses(wire.keyring, core.metrics, shape=openai_errors.shape)
+    admin_routes = AdminRoutes(
+        detail=_detail(loaded, identity, core, wire, calling, clock),
+        validators=lambda: live_validators(calling.allow_list.validators(), wire.handshakes, wire.sessions),
+        admission=core.admission,
+        metrics=core.metrics,
+        token=write_admin_token(settings.state_dir),
+    )
+    host = _LOOPBACK if identity.development else settings.api_host
+    public = Listener(
+        _public(loaded, identity, core, wire, calling, clock), Address(host, settings.api_port), "API_PORT"
+    )
+    admin = Listener(
+        admin_app([*admin_routes.handlers(), *_openai(settings, core, clock).handlers()], failures),
+        Address(_LOOPBACK, settings.admin_port),
+        "ADMIN_PORT",
+    )
+    _watch(core, wire)
+    return Miner(
+        public=public,
+        admin=admin,
+        backend=core.backend,
+        probing=core.probing,
+        health=core.health,
+        admission=core.admission,
+        keyring=wire.keyring,
+        rotate_keys=settings.fiber_enable_key_rotation,
+        drain_seconds=settings.drain_timeout_seconds,
+        keepers=(calling.keep_fresh, calling.alarms.run, calling.last_answer.run),
+        keep=calling.close,
+        clock=clock,
+        screen=screen,
+        facts=_facts(loaded, identity, public, admin),
+    )
+
+
+def _detail(
+    loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, calling: Calling, clock: Clock
+) -> Callable[[], HealthDetail]:
+    """What `/health` on the admin listener gives."""
+    started = clock.monotonic()
 
     def detail() -> HealthDetail:
         readiness = core.health.readiness()
@@ -100,40 +144,17 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
             ),
             sessions=len(wire.sessions),
             warnings=loaded.warnings,
+            validators=len(calling.allow_list.validators()),
+            allow_list=tuple(refresh.report() for refresh in calling.refreshes),
+            chain=None if calling.watch is None else calling.watch.report(),
+            last_answer=calling.last_answer.report(),
+            alarms=calling.alarms.current(),
         )
 
-    failures = failure_responses(wire.keyring, core.metrics, shape=openai_errors.shape)
-    admin_routes = AdminRoutes(
-        detail=detail,
-        admission=core.admission,
-        metrics=core.metrics,
-        token=write_admin_token(settings.state_dir),
-    )
-    host = _LOOPBACK if identity.development else settings.api_host
-    public = Listener(_public(loaded, identity, core, wire, clock), Address(host, settings.api_port), "API_PORT")
-    admin = Listener(
-        admin_app([*admin_routes.handlers(), *_openai(settings, core, clock).handlers()], failures),
-        Address(_LOOPBACK, settings.admin_port),
-        "ADMIN_PORT",
-    )
-    _watch(core, wire)
-    return Miner(
-        public=public,
-        admin=admin,
-        backend=core.backend,
-        probing=core.probing,
-        health=core.health,
-        admission=core.admission,
-        keyring=wire.keyring,
-        rotate_keys=settings.fiber_enable_key_rotation,
-        drain_seconds=settings.drain_timeout_seconds,
-        clock=clock,
-        screen=screen,
-        facts=_facts(loaded, identity, public, admin),
-    )
+    return detail
 
 
-def _core(loaded: LoadedSettings, identity: Identity, clock: Clock) -> Core:
+def _core(loaded: LoadedSettings, identity: Identity, calling: Calling, metrics: Metrics, clock: Clock) -> Core:
     settings = loaded.settings
     backend = build_backend(settings, clock)
     probing = Probing(
@@ -145,18 +166,20 @@ def _core(loaded: LoadedSettings, identity: Identity, clock: Clock) -> Core:
     )
     admission = Admission(_slots(settings), settings.max_queued_requests, clock)
     access = Access(
-        _allow_list(loaded, identity),
+        calling.allow_list,
         clock,
         _route_limits(settings),
         hotkey_per_minute=settings.rate_limit_hotkey,
         # On a laptop nobody but its owner can call, so the limits only bite when they are asked for.
         enabled=settings.enable_rate_limits and (not identity.development or loaded.explicit("ENABLE_RATE_LIMITS")),
+        strangers_per_minute=settings.rate_limit_strangers,
+        published_only=settings.strict_validator_address,
         own_hotkey=identity.hotkey.ss58,
     )
     health = Health(backend, probing, admission, access)
     rate = TokenRate()
     answering = Answering(backend, admission, health, rate, _defaults(settings), clock)
-    return Core(backend, probing, admission, access, health, rate, answering, Metrics())
+    return Core(backend, probing, admission, access, health, rate, answering, metrics)
 
 
 def _wire(settings: Settings, clock: Clock) -> Wire:
@@ -175,10 +198,13 @@ def _wire(settings: Settings, clock: Clock) -> Wire:
     return Wire(keyring, sessions, handshakes)
 
 
-def _public(loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, clock: Clock) -> SourceGate:
+def _public(
+    loaded: LoadedSettings, identity: Identity, core: Core, wire: Wire, calling: Calling, clock: Clock
+) -> SourceGate:
     settings = loaded.settings
     callers = Callers(settings.trusted_proxies)
-    reception = Reception(core.access, wire.handshakes, wire.sessions, core.answering, Journal(core.metrics), clock)
+    journal = Journal(core.metrics, calling.last_answer)
+    reception = Reception(core.access, wire.handshakes, wire.sessions, core.answering, journal, clock)
     routes = PublicRoutes(
         reception=reception,
         health=core.health,
@@ -216,16 +242,6 @@ def _slots(settings: Settings) -> int:
     if settings.llm_backend == "llamacpp":
         return min(settings.max_concurrent_requests, embedded_parallel(settings))
     return settings.max_concurrent_requests
-
-
-def _allow_list(loaded: LoadedSettings, identity: Identity) -> AllowList:
-    settings = loaded.settings
-    if not settings.enable_validator_whitelist:
-        return OpenAllowList()
-    asked_for = loaded.explicit("ENABLE_VALIDATOR_WHITELIST") or settings.validator_hotkeys
-    if identity.development and not asked_for:
-        return OpenAllowList()
-    return FixedAllowList(frozenset(settings.validator_hotkeys))
 
 
 def _route_limits(settings: Settings) -> Mapping[str, RouteLimit]:

@@ -1,6 +1,6 @@
 """Everything that is counted, under fixed names and labels: nothing a stranger sends ever becomes a label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -42,6 +42,14 @@ class Metrics:
         self._replays = Counter(
             "loosh_replays", "Handshakes and ciphertexts that came a second time", registry=registry
         )
+        self._elsewhere = Counter(
+            "loosh_handshakes_elsewhere",
+            "Handshakes from other addresses than the validator has published",
+            registry=registry,
+        )
+        self._refresh_failures = Counter(
+            "loosh_allow_list_refresh_failures", "Lists that could not be read", ["source"], registry=registry
+        )
         build = Gauge("loosh_build_info", "The running version", ["version"], registry=registry)
         build.labels(__version__).set(1)
         # Children are looked up once: `labels()` costs more than the increment.
@@ -52,6 +60,12 @@ class Metrics:
     def watch(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge that is read when the metrics are asked for."""
         Gauge(name, text, registry=self.registry).set_function(read)
+
+    def watch_each(self, name: str, text: str, label: str, reads: Mapping[str, Callable[[], float]]) -> None:
+        """A gauge with a fixed set of labels, read when the metrics are asked for."""
+        gauge = Gauge(name, text, [label], registry=self.registry)
+        for value, read in reads.items():
+            gauge.labels(value).set_function(read)
 
     def add(self, collector: Collector) -> None:
         """Anything else that knows how to collect itself."""
@@ -78,6 +92,14 @@ class Metrics:
     def handshake(self, *, accepted: bool) -> None:
         """A handshake was accepted or refused."""
         (self._handshake_ok if accepted else self._handshake_refused).inc()
+
+    def handshake_elsewhere(self) -> None:
+        """A handshake came from an address that its validator has not published."""
+        self._elsewhere.inc()
+
+    def refresh_failed(self, source: str) -> None:
+        """A list of validators could not be read; `source` is one of the fixed words of `app.domain.allow_list`."""
+        self._refresh_failures.labels(source).inc()
 
     def refused(self, reason: str) -> None:
         """A request was refused; `reason` is one of the fixed words of `app.errors`."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,6 +42,10 @@ class Miner:
     keyring: RsaKeyring
     rotate_keys: bool
     drain_seconds: float
+    keepers: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+    """What else runs for as long as the miner does: lists, watches, alarms."""
+    keep: Callable[[], Coroutine[Any, Any, None]]
+    """Called at the end, for what is to outlive the process."""
     clock: Clock
     screen: ServeScreen
     facts: StartFacts
@@ -61,7 +65,8 @@ class Miner:
         self.screen.starting(self.facts)
         await self.backend.open()
         listeners = [self.public.start(), self.admin.start()]
-        background = [asyncio.create_task(work) for work in (self.probing.run(), self._announce(), self._rotate_keys())]
+        works = (self.probing.run, self._announce, self._rotate_keys, *self.keepers)
+        background = [asyncio.create_task(work()) for work in works]
         # What was built so far lives as long as the process: the collector need not walk it again and again.
         gc.freeze()
         # A request leaves no cycles behind: to look for them at every 700 new objects costs more than it finds.
@@ -92,6 +97,7 @@ class Miner:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.keep()
         await self.backend.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LISTENER_STOP_SECONDS):

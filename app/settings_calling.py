@@ -9,7 +9,6 @@ from app.secret import Secret
 from app.settings_fields import About, Hotkey, Network
 
 _MIB: Final = 1024 * 1024
-_NO_CHAIN: Final = "This version does not speak to it yet"
 
 
 class CallingSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,17 +100,51 @@ class CallingSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Who may call
     enable_validator_whitelist: Annotated[
-        bool, About("Who may call", "Answer only allowed hotkeys: in this version, those in VALIDATOR_HOTKEYS.")
+        bool,
+        About(
+            "Who may call",
+            "Answer only allowed hotkeys: the metagraph's validators, the Challenge API's, and VALIDATOR_HOTKEYS.",
+        ),
     ] = True
     validator_hotkeys: Annotated[
         tuple[Hotkey, ...],
         About("Who may call", "Hotkeys (ss58, comma between) that are always allowed.", unset="none"),
     ] = ()
-    challenge_api_url: Annotated[
-        str, About("Who may call", f"Where the list of active validators is read. {_NO_CHAIN}.")
-    ] = "https://challenge.loosh.ai"
+    challenge_api_url: Annotated[str, About("Who may call", "Where the list of active validators is read.")] = (
+        "https://challenge.loosh.ai"
+    )
     challenge_api_key: Annotated[
-        Secret[str] | None, About("Who may call", f"Deprecated: the hotkey's signature is enough. {_NO_CHAIN}.")
+        Secret[str] | None, About("Who may call", "Deprecated: the hotkey's signature is enough.")
+    ] = None
+    allow_plain_challenge_api: Annotated[
+        bool, About("Who may call", "Take the list over plain HTTP from a public address; others could forge it.")
+    ] = False
+    min_validator_stake: Annotated[
+        float, About("Who may call", "The least stake (TAO) of a validator in the metagraph.", ge=0, le=21_000_000)
+    ] = 0.0
+    allow_list_refresh_seconds: Annotated[
+        float, About("Who may call", "How often the metagraph and the Challenge API are read.", ge=1, le=600)
+    ] = 300.0
+    strict_validator_address: Annotated[
+        bool, About("Who may call", "Refuse handshakes from other addresses than the validator has published, if any.")
+    ] = False
+    firewall_allow: Annotated[
+        tuple[Network, ...],
+        About(
+            "Who may call",
+            "Addresses or CIDRs that `loosh-miner firewall` lets in besides validators and TRUSTED_PROXIES.",
+            unset="none",
+        ),
+    ] = ()
+    firewall_port: Annotated[
+        int | None,
+        About(
+            "Who may call",
+            "The port of this machine that `loosh-miner firewall` guards, where a container publishes API_PORT.",
+            ge=1,
+            le=65535,
+            unset="API_PORT",
+        ),
     ] = None
     enable_legacy_inference: Annotated[
         bool, About("Who may call", "Answer the plaintext POST /inference to callers other than loopback.")

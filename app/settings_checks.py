@@ -6,6 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from app.settings_model import Settings
 
+_SSH_PORT = 22
 _PRIVATE_NAMES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 
 
@@ -30,6 +31,8 @@ def _doubts(settings: Settings, explicit: Collection[str]) -> Iterator[str]:
         yield "CHALLENGE_API_KEY is deprecated: the hotkey's signature is enough, remove it"
     if not settings.enable_validator_whitelist:
         yield "ENABLE_VALIDATOR_WHITELIST=false: any hotkey is answered"
+    if settings.allow_plain_challenge_api:
+        yield "ALLOW_PLAIN_CHALLENGE_API=true: anybody on the way to the Challenge API can forge the list of validators"
     if not settings.enable_rate_limits:
         yield "ENABLE_RATE_LIMITS=false: one caller can take all of the miner's time"
     if settings.enable_legacy_inference:
@@ -57,6 +60,11 @@ def _listeners(settings: Settings, explicit: Collection[str]) -> Iterator[str]:
     for network in settings.trusted_proxies:
         if network.prefixlen == 0:
             yield f"TRUSTED_PROXIES: {network} is everyone, so any caller could claim any address: name your proxies"
+    for network in settings.firewall_allow:
+        if network.prefixlen == 0:
+            yield f"FIREWALL_ALLOW: {network} is everyone: name who is meant, or do without `loosh-miner firewall`"
+    if settings.firewall_port == _SSH_PORT:
+        yield f"FIREWALL_PORT: {_SSH_PORT} is SSH's, you could lock yourself out: give the miner's port"
 
 
 def _identity(settings: Settings) -> Iterator[str]:
@@ -152,6 +160,13 @@ def _callers(settings: Settings) -> Iterator[str]:
     url = _url(settings.challenge_api_url, {"http", "https"})
     if url is None or url.username is not None:
         yield "CHALLENGE_API_URL: is not an address: use https://host, without a user or password"
+    elif url.query or url.fragment:
+        yield "CHALLENGE_API_URL: has a ? or # part: use the bare address"
+    elif url.scheme == "http" and not settings.allow_plain_challenge_api and not _is_private(url.hostname or ""):
+        yield (
+            "CHALLENGE_API_URL: is plain HTTP, and anybody on the way could forge the list of validators:"
+            " use https://, or set ALLOW_PLAIN_CHALLENGE_API=true"
+        )
 
 
 def _url(text: str, schemes: set[str]) -> SplitResult | None:

@@ -36,6 +36,10 @@ class RunningSettings(EngineSettings, frozen=True, kw_only=True):
         int, About("Rate limits", "Authenticated requests a minute for each hotkey.", ge=1, le=1_000_000)
     ] = 60
 
+    rate_limit_strangers: Annotated[
+        int, About("Rate limits", "Requests a minute and route of all unknown addresses together.", ge=1, le=1_000_000)
+    ] = 6000
+
     # Logs and state
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], About("Logs and state", "The least level logged.")

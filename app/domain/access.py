@@ -1,5 +1,6 @@
 """Who may call, and how often (protocol, section 5; design decisions 7 and 8)."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,10 +10,11 @@ from app.clock import Clock
 from app.domain.allow_list import AllowList
 from app.domain.rate_limit import RateLimiter
 from app.domain.source import limit_key
+from app.errors import NotAllowed
 
 _MOST_SOURCES: Final = 32_768
 _MOST_PROVEN: Final = 8_192
-_ALL_STRANGERS_PER_MINUTE: Final = 6_000
+_MOST_SEASONED: Final = 1_024
 
 
 class RouteLimit(msgspec.Struct, frozen=True):
@@ -33,14 +35,22 @@ class Access:
         *,
         hotkey_per_minute: int,
         enabled: bool,
+        strangers_per_minute: int = 6_000,
+        published_only: bool = False,
         own_hotkey: str | None = None,
     ) -> None:
-        """`own_hotkey` is the miner's: who can sign with it is the operator, trying the whole way (doctor)."""
+        """`own_hotkey` is the miner's: who can sign with it is the operator, trying the whole way (doctor).
+
+        `strangers_per_minute` is what all unknown sources together may spend on a route.
+        """
         self._allow_list = allow_list
         self._limits = limits
         self._hotkey_per_minute = hotkey_per_minute
         self._enabled = enabled
+        self._strangers_per_minute = strangers_per_minute
+        self._published_only = published_only
         self._own_hotkey = own_hotkey
+        self._seasoned: OrderedDict[str, None] = OrderedDict()
         self._sources = RateLimiter(clock, most_keys=_MOST_SOURCES)
         self._proven = RateLimiter(clock, most_keys=_MOST_PROVEN)
 
@@ -52,16 +62,43 @@ class Access:
         if self._allow_list.knows_source(address):
             self._sources.spend(route, limit_key(address), limit.known)
             return
-        self._sources.spend(route, limit_key(address), limit.unknown)
-        self._sources.spend(route, "all strangers", _ALL_STRANGERS_PER_MINUTE)
+        key = limit_key(address)
+        self._sources.spend(route, key, limit.unknown)
+        if key not in self._seasoned:
+            self._sources.spend(route, "all strangers", self._strangers_per_minute)
+
+    def shook_hands(self, address: str) -> None:
+        """A validator proved itself from here: what strangers spend in all does not touch this source any more."""
+        key = limit_key(address)
+        self._seasoned[key] = None
+        self._seasoned.move_to_end(key)
+        if len(self._seasoned) > _MOST_SEASONED:
+            self._seasoned.popitem(last=False)
 
     def allows(self, hotkey: str) -> bool:
         """Whether the hotkey is on the allow-list, or the miner's own."""
         return hotkey == self._own_hotkey or self._allow_list.allows(hotkey)
 
+    def allows_handshake(self, hotkey: str, address: str) -> bool:
+        """Whether the hotkey may shake hands from an address. Errors: `NotAllowed` where only its own ones are taken.
+
+        A validator that has published no address is taken from anywhere: there is nothing to compare with (threat 2).
+        """
+        if not self.allows(hotkey):
+            return False
+        if self._published_only and self.is_elsewhere(hotkey, address):
+            raise NotAllowed(
+                "this validator's handshakes are taken from its published addresses only", reason="address"
+            )
+        return True
+
     def is_home(self, hotkey: str, address: str) -> bool:
-        """Whether an address is the one that this validator has published."""
+        """Whether an address is one that this validator has published."""
         return self._allow_list.is_home(hotkey, address)
+
+    def is_elsewhere(self, hotkey: str, address: str) -> bool:
+        """Whether this validator has published addresses, and this is none of them."""
+        return self._allow_list.has_home(hotkey) and not self._allow_list.is_home(hotkey, address)
 
     def spend_hotkey(self, hotkey: str) -> None:
         """Spend from a hotkey's budget, after its signature proved it. Errors: `RateLimited`.

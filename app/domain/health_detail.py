@@ -2,7 +2,11 @@
 
 import msgspec
 
+from app.domain.alarms import Alarm
 from app.domain.backend import BackendStatus
+from app.domain.chain_watch import ChainReport
+from app.domain.last_answer import LastAnswerReport
+from app.domain.list_refresh import RefreshReport
 
 
 class AdmissionState(msgspec.Struct, frozen=True):
@@ -30,3 +34,10 @@ class HealthDetail(msgspec.Struct, frozen=True):
     admission: AdmissionState
     sessions: int
     warnings: tuple[str, ...]
+    validators: int
+    """How many may be served by name."""
+    allow_list: tuple[RefreshReport, ...]
+    chain: ChainReport | None
+    """None in development mode."""
+    last_answer: LastAnswerReport
+    alarms: tuple[Alarm, ...]

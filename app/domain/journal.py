@@ -6,6 +6,7 @@ import msgspec
 import structlog
 
 from app.domain.answering import Answered
+from app.domain.last_answer import LastAnswer
 from app.errors import Refusal
 from app.metrics import Metrics, Outcome
 from app.protocol.sessions import Session
@@ -29,14 +30,17 @@ class CompletionEnd(msgspec.Struct, kw_only=True):
 class Journal:
     """Counts and logs; one log line for each challenge and each handshake."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, last_answer: LastAnswer | None = None) -> None:
         self._metrics = metrics
+        self._last_answer = last_answer
         self._log = structlog.get_logger("app.requests")
 
-    def handshake(self, session: Session) -> None:
-        """A session was agreed on."""
+    def handshake(self, session: Session, *, elsewhere: bool) -> None:
+        """A session was agreed on; `elsewhere`: not from an address that the validator has published (threat 2)."""
         self._metrics.handshake(accepted=True)
-        self._log.info("handshake", hotkey=session.hotkey, source=session.source)
+        if elsewhere:
+            self._metrics.handshake_elsewhere()
+        self._log.info("handshake", hotkey=session.hotkey, source=session.source, elsewhere=elsewhere)
 
     def handshake_refused(self, refusal: Refusal, source: str) -> None:
         """A handshake was refused; the cause stays here, the caller is told one text for all."""
@@ -49,6 +53,8 @@ class Journal:
         outcome: Outcome = "cut" if answered.cut else "ok"
         if answered.seconds > _ROUND_SECONDS:
             outcome = "late"
+        elif self._last_answer is not None:
+            self._last_answer.answered()
         self._metrics.challenge(outcome)
         self._metrics.answered(
             seconds=answered.seconds,

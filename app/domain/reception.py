@@ -1,6 +1,7 @@
 """What happens to a handshake and to a challenge, gate by gate, cheapest first (design decisions 6 and 7)."""
 
 import asyncio
+from collections.abc import Callable
 
 import msgspec
 
@@ -51,12 +52,13 @@ class Reception:
         Errors: `ContentRefused`, `NotAllowed`, `HandshakeRefused`, `RateLimited`, `Unavailable`.
         """
         try:
-            session = self._handshakes.accept(body, source, self._access.allows, self._access.is_home)
+            session = self._handshakes.accept(body, source, self._may_shake_hands(source), self._access.is_home)
+            self._access.shook_hands(source)
             self._access.spend_hotkey(session.hotkey)
         except Refusal as refusal:
             self._journal.handshake_refused(refusal, source)
             raise
-        self._journal.handshake(session)
+        self._journal.handshake(session, elsewhere=self._access.is_elsewhere(session.hotkey, source))
 
     async def challenge(self, sealed: SealedChallenge, deadline: Deadline) -> bytes:
         """The sealed answer to a sealed challenge (protocol, section 3). Errors: any `Refusal`."""
@@ -73,6 +75,9 @@ class Reception:
             raise NotAllowed("this hotkey is not an allowed validator of this subnet")
         answered = await self._answer(body, deadline, hotkey, "plain")
         return self._encode(answered.answer)
+
+    def _may_shake_hands(self, source: str) -> Callable[[str], bool]:
+        return lambda hotkey: self._access.allows_handshake(hotkey, source)
 
     def _session(self, sealed: SealedChallenge) -> Session:
         if not self._access.allows(sealed.hotkey):

@@ -22,6 +22,14 @@ def limit_key(address: str) -> str:
     return str(IPv6Network((int(parsed) >> _V6_CUSTOMER_PREFIX << _V6_CUSTOMER_PREFIX, _V6_CUSTOMER_PREFIX)))
 
 
+def plain_address(text: str) -> str | None:
+    """An address in its one spelling, so that it can be compared; None for what no single machine can have."""
+    parsed = _parse(text)
+    if parsed is None or parsed.is_unspecified or parsed.is_multicast or parsed.is_reserved:
+        return None
+    return str(parsed)
+
+
 def is_loopback(address: str) -> bool:
     """Whether an address is this machine's own; False for what is no address."""
     parsed = _parse(address)

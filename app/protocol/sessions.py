@@ -160,6 +160,13 @@ class SessionTable:
             raise SessionRefused("the session has expired: shake hands again", reason="expired")
         return session
 
+    def end_all(self, hotkey: str) -> int:
+        """End all sessions of a hotkey that may not call any more; gives how many. What is in flight is answered."""
+        ended = self.of(hotkey)
+        for session in ended:
+            self._remove(session)
+        return len(ended)
+
     def _drop_expired(self, now: float) -> None:
         """Drop what is over. All live equally long, so the oldest stand first."""
         while self._by_uuid:

@@ -1,4 +1,4 @@
-"""The admin listener's routes, on loopback only: metrics, health in detail, drain and resume (threat 20)."""
+"""The admin listener's routes, on loopback only: metrics, health, validators, drain and resume (threat 20)."""
 
 import hmac
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from litestar.params import Parameter
 
 from app.domain.admission import Admission
 from app.domain.health_detail import HealthDetail
+from app.domain.validator_report import ValidatorsReport
 from app.errors import NotAllowed
 from app.metrics import Metrics
 from app.secret import Secret
@@ -29,9 +30,16 @@ class AdminRoutes:
     """Builds the admin listener's handlers."""
 
     def __init__(
-        self, *, detail: Callable[[], HealthDetail], admission: Admission, metrics: Metrics, token: Secret[str]
+        self,
+        *,
+        detail: Callable[[], HealthDetail],
+        validators: Callable[[], ValidatorsReport],
+        admission: Admission,
+        metrics: Metrics,
+        token: Secret[str],
     ) -> None:
         self._detail = detail
+        self._validators = validators
         self._admission = admission
         self._metrics = metrics
         self._token = token
@@ -47,7 +55,11 @@ class AdminRoutes:
         async def health() -> Response[HealthDetail]:
             return Response(self._detail())
 
-        return [metrics, health, *self._switches()]
+        @get("/validators")
+        async def validators() -> Response[ValidatorsReport]:
+            return Response(self._validators())
+
+        return [metrics, health, validators, *self._switches()]
 
     def _switches(self) -> list[HTTPRouteHandler]:
         @post("/drain", status_code=200)

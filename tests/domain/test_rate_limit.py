@@ -3,12 +3,13 @@
 import pytest
 
 from app.domain.access import Access, RouteLimit
-from app.domain.allow_list import FixedAllowList, OpenAllowList
+from app.domain.merged_list import MergedAllowList
 from app.domain.rate_limit import RateLimiter
 from app.errors import RateLimited
 from tests.domain.hand_clock import HandClock
 
 LIMITS = {"challenge": RouteLimit(120, 30)}
+EVERYBODY = MergedAllowList(HandClock(), everybody=True)
 
 
 def _passed(limiter: RateLimiter, key: str, per_minute: int, tries: int) -> int:
@@ -59,7 +60,9 @@ def test_sources_do_not_share() -> None:
 
 
 def test_threat_07_naming_a_hotkey_spends_nothing_of_it() -> None:
-    access = Access(OpenAllowList(), HandClock(), LIMITS, hotkey_per_minute=60, enabled=True)
+    access = Access(
+        MergedAllowList(HandClock(), everybody=True), HandClock(), LIMITS, hotkey_per_minute=60, enabled=True
+    )
     for number in range(10_000):
         address = f"198.51.100.{number % 100}"
         try:
@@ -74,7 +77,9 @@ def test_threat_07_naming_a_hotkey_spends_nothing_of_it() -> None:
 
 
 def test_threat_02_each_session_has_a_budget_of_its_own() -> None:
-    access = Access(OpenAllowList(), HandClock(), LIMITS, hotkey_per_minute=60, enabled=True)
+    access = Access(
+        MergedAllowList(HandClock(), everybody=True), HandClock(), LIMITS, hotkey_per_minute=60, enabled=True
+    )
     for _ in range(60):
         access.spend_session("relayed")
     with pytest.raises(RateLimited):
@@ -83,24 +88,26 @@ def test_threat_02_each_session_has_a_budget_of_its_own() -> None:
 
 
 def test_limits_can_be_off() -> None:
-    access = Access(OpenAllowList(), HandClock(), LIMITS, hotkey_per_minute=1, enabled=False)
+    access = Access(
+        MergedAllowList(HandClock(), everybody=True), HandClock(), LIMITS, hotkey_per_minute=1, enabled=False
+    )
     for _ in range(1000):
         access.admit_source("challenge", "198.51.100.1")
         access.spend_hotkey("5Honest")
 
 
 def test_threat_16_an_empty_list_allows_nobody_and_says_why() -> None:
-    empty = FixedAllowList(frozenset())
+    empty = MergedAllowList(HandClock())
     assert not empty.allows("5Anyone")
     assert "VALIDATOR_HOTKEYS" in (empty.problem() or "")
-    named = FixedAllowList(frozenset({"5Named"}))
+    named = MergedAllowList(HandClock(), hotkeys=["5Named"])
     assert named.allows("5Named")
     assert not named.allows("5Anyone")
     assert named.problem() is None
 
 
 def test_the_miners_own_hotkey_may_try_the_whole_way() -> None:
-    empty = FixedAllowList(frozenset())
+    empty = MergedAllowList(HandClock())
     access = Access(empty, HandClock(), LIMITS, hotkey_per_minute=60, enabled=True, own_hotkey="5Own")
     assert access.allows("5Own")
     assert not access.allows("5Other")
