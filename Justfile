@@ -18,6 +18,18 @@ run *ARGS: _env
 challenge *ARGS: _env
     @exec .venv/bin/loosh-miner challenge "$@"
 
+# Post the miner's address on chain, and see that it is there: register --address 203.0.113.7
+[group('run')]
+[no-exit-message]
+register *ARGS: _env
+    @exec .venv/bin/loosh-miner register "$@"
+
+# Show what `register` would post, and post nothing
+[group('run')]
+[no-exit-message]
+register-dry-run *ARGS: _env
+    @exec .venv/bin/loosh-miner register --dry-run "$@"
+
 # Run the tests; arguments go to pytest
 [group('develop')]
 [no-exit-message]

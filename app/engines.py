@@ -32,6 +32,7 @@ def build_backend(settings: Settings, clock: Clock) -> Backend:
             parallel=embedded_parallel(settings),
             threads=settings.llama_threads,
             gpu_layers=settings.llama_gpu_layers,
+            rewrite_folder=settings.state_dir / "models" if settings.llama_rewrite == "auto" else None,
         ),
         model_in_process(settings),
     )

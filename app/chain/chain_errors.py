@@ -6,6 +6,7 @@ from typing import Final
 
 from app.chain.networks import Subnet
 from app.domain.metagraph import Axon
+from app.domain.posting import minutes
 from app.errors import ChainError
 
 _LONGEST: Final = 300
@@ -20,7 +21,7 @@ _WHY_NOT: Final[Mapping[str, tuple[str, str, str]]] = MappingProxyType(
         "HotKeyNotRegisteredInNetwork": (
             "not_registered",
             "the hotkey is not registered on subnet {netuid} (HotKeyNotRegisteredInNetwork)",
-            "register it: btcli subnet register --netuid {netuid} --subtensor.network {network}",
+            "register it: btcli subnet register --netuid {netuid} --network {network}",
         ),
         "InvalidIpType": ("bad_address", "the chain takes no address of this type (InvalidIpType)", "{address}"),
         "BadRequest": ("bad_address", "the chain takes no address of this type (InvalidIpType)", "{address}"),
@@ -72,6 +73,43 @@ def no_subnet(subnet: Subnet) -> ChainError:
     )
 
 
+def not_registered(subnet: Subnet, hotkey: str, wallet: str) -> ChainError:
+    return ChainError(
+        f"the hotkey {hotkey} is not registered on subnet {subnet.netuid} of {subnet.network_flag}",
+        remedy=(
+            "register it, from the machine that holds the coldkey; that costs TAO, which the miner never spends:"
+            f" btcli subnet register --netuid {subnet.netuid} --network {subnet.network_flag}"
+            f" --wallet {wallet} --hotkey {hotkey}"
+        ),
+        code="not_registered",
+    )
+
+
+def rate_limited(blocks: int) -> ChainError:
+    return ChainError(
+        f"the last post is too recent: the chain takes the next one in {blocks} blocks, about {minutes(blocks)} min"
+        " (ServingRateLimitExceeded)",
+        remedy="run the command again then; even the same address counts as a post",
+        code="rate_limit",
+    )
+
+
+def not_held(wanted: Axon, held: Axon | None) -> ChainError:
+    return ChainError(
+        f"the chain took the post of {wanted.shown}, yet holds {held.shown if held else 'nothing'}",
+        remedy="another machine may post for the same hotkey: stop it, then run the command again",
+        code="not_held",
+    )
+
+
+def posted_elsewhere(wanted: Axon, held: Axon) -> ChainError:
+    return ChainError(
+        f"the chain names {held.shown}, although this machine's address is still {wanted.shown}, which it posted",
+        remedy="another machine uses this hotkey: stop one of the two; `register` without --watch takes the entry back",
+        code="posted_elsewhere",
+    )
+
+
 def unknown_outcome(detail: str) -> ChainError:
     return ChainError(
         f"the post was sent, and what became of it is not known: {shown(detail).rstrip('.')}",
@@ -87,7 +125,7 @@ def why_not_taken(name: str | None, message: str, subnet: Subnet, axon: Axon) ->
         code, cause, remedy = known
         words = {
             "netuid": subnet.netuid,
-            "network": subnet.network,
+            "network": subnet.network_flag,
             "port": axon.port,
             "address": f"give an address that the internet can reach, not {axon.ip}",
         }

@@ -33,6 +33,11 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
         scheme, _, rest = self.node.partition("://")
         return f"{scheme}://{rest.partition('/')[0].partition('?')[0].rpartition('@')[2]}"
 
+    @property
+    def network_flag(self) -> str:
+        """What `btcli --network` is to be given."""
+        return self.network if NODES.get(self.network) == self.node else self.node_shown
+
 
 def subnet_of(settings: Settings) -> Subnet:
     """The subnet that the settings name; SUBTENSOR_ADDRESS wins over SUBTENSOR_NETWORK."""

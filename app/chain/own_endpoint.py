@@ -38,27 +38,32 @@ class Endpoint:
         self._port = port or settings.external_port or settings.api_port
         self._allow_local = allow_local
 
+    def check(self) -> None:
+        """See to what needs no network. Errors: `ChainError` (`not_public`, `bad_address`)."""
+        if self._given is None:
+            return
+        address = _literal(self._given)
+        if address is None and not _NAME.fullmatch(self._given):
+            raise ChainError(
+                f"{self._given[:100]!r} is neither an IP address nor a host name",
+                remedy="give the address alone, as 8.8.4.4, 2001:4860:4860::8844 or miner.example.com; the port apart",
+                code="bad_address",
+            )
+        if address is not None and not may_post(address, allow_local=self._allow_local):
+            raise _not_public(self._given, [address], allow_local=self._allow_local)
+
     async def find(self, posted: Axon | None) -> Axon:
         """Give the endpoint to post; of a name's several addresses the posted one stays.
 
         Errors: `ChainError` (`not_public`, `bad_address`, `no_address`, `dns`).
         """
+        self.check()
         if self._given is None:
             return Axon(str(self._own()), self._port)
-        address = _literal(self._given)
-        if address is None:
-            address = await self._resolve(self._given, posted)
-        elif not may_post(address, allow_local=self._allow_local):
-            raise _not_public(self._given, [address], allow_local=self._allow_local)
+        address = _literal(self._given) or await self._resolve(self._given, posted)
         return Axon(str(address), self._port)
 
     async def _resolve(self, name: str, posted: Axon | None) -> Address:
-        if not _NAME.fullmatch(name):
-            raise ChainError(
-                f"{name[:100]!r} is neither an IP address nor a host name",
-                remedy="give the address alone, as 8.8.4.4, 2001:4860:4860::8844 or miner.example.com; the port apart",
-                code="bad_address",
-            )
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_RESOLVE_SECONDS):
@@ -138,7 +143,7 @@ def _literal(text: str) -> Address | None:
 def _not_public(given: str, addresses: list[Address], *, allow_local: bool) -> ChainError:
     found = [(address, hindrance(address)) for address in addresses]
     whys = "; ".join(f"{address} is {why.why}" for address, why in found if why is not None)
-    name = "" if [given] == [str(address) for address in addresses] else f"{given} leads nowhere public: "
+    name = f"{given} leads nowhere public: " if _literal(given) is None else ""
     local = not allow_local and any(why is not None and why.reach == "local" for _, why in found)
     return ChainError(
         f"{name}{whys}",

@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import bittensor_core  # pyright: ignore[reportMissingTypeStubs]
@@ -39,7 +40,7 @@ class Subtensor:
     def __init__(
         self, subnet: Subnet, *, read_seconds: float = READ_SECONDS, finality_seconds: float = FINALITY_SECONDS
     ) -> None:
-        self._subnet = subnet
+        self.subnet = subnet
         self._read_seconds = read_seconds
         self._finality_seconds = finality_seconds
 
@@ -66,17 +67,17 @@ class Subtensor:
 
     async def _metagraph(self) -> Metagraph:
         async with self._client() as client:
-            graph = await client.subnets.metagraph(self._subnet.netuid, commitments=False)
+            graph = await client.subnets.metagraph(self.subnet.netuid, commitments=False)
             if graph is None:
-                raise no_subnet(self._subnet)
+                raise no_subnet(self.subnet)
             return Metagraph(graph.netuid, graph.block, tuple(_neuron(one) for one in graph))
 
     async def _posting(self, hotkey: str) -> Posting:
         async with self._client() as client:
             block = await client.block()
             query = cast("Any", client).query
-            entry: dict[str, int] | None = await query((_PALLET, "Axons"), [self._subnet.netuid, hotkey])
-            limit: int | None = await query((_PALLET, "ServingRateLimit"), [self._subnet.netuid])
+            entry: dict[str, int] | None = await query((_PALLET, "Axons"), [self.subnet.netuid, hotkey])
+            limit: int | None = await query((_PALLET, "ServingRateLimit"), [self.subnet.netuid])
             axon = _axon(entry) if entry else None
             posted_at = entry["block"] if entry else None
             return Posting(block=block, rate_limit=limit or 0, axon=axon, posted_at=posted_at)
@@ -84,19 +85,19 @@ class Subtensor:
     async def _post(self, signer: "_Signer", axon: Axon) -> None:
         import bittensor as bt  # noqa: PLC0415 - takes over a second: only where the chain is used
 
-        intent = bt.ServeAxon(netuid=self._subnet.netuid, ip=axon.ip, port=axon.port)
+        intent = bt.ServeAxon(netuid=self.subnet.netuid, ip=axon.ip, port=axon.port)
         async with self._client() as client:
             result: bittensor.ExtrinsicResult = await cast("Any", client).execute(intent, signer)
         if not result.success:
             error = result.error
-            raise why_not_taken(error.name if error else None, result.message, self._subnet, axon)
+            raise why_not_taken(error.name if error else None, result.message, self.subnet, axon)
 
     @contextlib.asynccontextmanager
     async def _client(self) -> AsyncGenerator["bittensor.Client"]:
-        _prepare_sdk(self._subnet, asyncio.get_running_loop())
+        _prepare_sdk(self.subnet, asyncio.get_running_loop())
         import bittensor as bt  # noqa: PLC0415 - takes over a second: only where the chain is used
 
-        client = bt.Client(self._subnet.node, fallback_endpoints=[], archive_endpoints=[])
+        client = bt.Client(self.subnet.node, fallback_endpoints=[], archive_endpoints=[])
         try:
             yield await client.connect()
         finally:
@@ -115,13 +116,13 @@ class Subtensor:
                 return await work
         except TimeoutError:
             seconds = self._finality_seconds if signer is not None and signer.used else self._read_seconds
-            raise silent(self._subnet, seconds) from None
+            raise silent(self.subnet, seconds) from None
         except bt.result.RpcPolicyError as error:
-            raise refused(self._subnet, str(error)) from None
+            raise refused(self.subnet, str(error)) from None
         except (bt.result.RpcConnectionError, OSError) as error:
-            raise unreachable(self._subnet, str(error)) from None
+            raise unreachable(self.subnet, str(error)) from None
         except (bt.result.BittensorError, *_ODD_ANSWER) as error:
-            raise bad_answer(self._subnet, str(error)) from None
+            raise bad_answer(self.subnet, str(error)) from None
 
 
 class _Signer:
@@ -166,6 +167,8 @@ def _axon(entry: dict[str, int]) -> Axon | None:
 
 def _prepare_sdk(subnet: Subnet, loop: asyncio.AbstractEventLoop) -> None:
     """Point the SDK's caches into our directory, and keep it quiet: what it has to say comes as an error."""
+    with contextlib.suppress(OSError):  # then it goes without a cache
+        Path(subnet.cache).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.environ["BITTENSOR_RUNTIME_CACHE_DIR"] = subnet.cache
     os.environ["BTCLI_TOKEN_SYMBOLS_CACHE"] = f"{subnet.cache}/token-symbols.json"
     for name in ("bittensor", "websockets"):

@@ -103,7 +103,7 @@ def _missing(settings: Settings, file: Path) -> str:
     """Say what of the path is missing, and what is there instead."""
     if settings.hotkey_file is not None:
         return f"{file}: no such file: correct HOTKEY_FILE"
-    make = f"make it with `btcli wallet new-hotkey --wallet.name {settings.wallet_name} --wallet.hotkey {file.name}`"
+    make = f"make it with `btcli wallet new-hotkey --wallet {settings.wallet_name} --wallet-hotkey {file.name}`"
     if not settings.wallet_path.is_dir():
         return f"{settings.wallet_path}: no such directory: correct WALLET_PATH, or {make}"
     wallet = settings.wallet_path / settings.wallet_name

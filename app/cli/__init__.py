@@ -1,7 +1,7 @@
 """The command line. Data goes to stdout, everything else to stderr.
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage, settings or wallet, 3 the miner is not ready or
-refuses, or the firewall would lock validators out, 130 interrupted.
+refuses, or the firewall would lock validators out, 130 interrupted; `register` has some of its own.
 """
 
 import sys
@@ -12,7 +12,9 @@ from rich_click import RichGroup
 
 from app.cli.challenge import challenge
 from app.cli.config import config
+from app.cli.fiber_post_ip import fiber_post_ip
 from app.cli.firewall import firewall
+from app.cli.register import register
 from app.cli.serve import serve
 from app.cli.version import version
 from app.errors import FirewallRefused, MinerError, SettingsError, WalletError
@@ -44,13 +46,24 @@ cli.add_command(serve)
 cli.add_command(challenge)
 cli.add_command(config)
 cli.add_command(firewall)
+cli.add_command(register)
 cli.add_command(version)
 
 
 def main() -> NoReturn:
-    """Run one command and leave with its exit code; the one place where an error becomes a line on stderr."""
+    """Run one command and leave with its exit code."""
+    _run(cli, "loosh-miner")
+
+
+def main_fiber_post_ip() -> NoReturn:
+    """Run `fiber-post-ip` and leave with its exit code."""
+    _run(fiber_post_ip, "fiber-post-ip")
+
+
+def _run(command: click.Command, program: str) -> NoReturn:
+    """Run it; the one place where an error becomes a line on stderr."""
     try:
-        cli.main(prog_name="loosh-miner")
+        command.main(prog_name=program)
     except MinerError as error:
         _complain(error)
         sys.exit(_exit_code(error))

@@ -11,6 +11,11 @@ class Axon(msgspec.Struct, frozen=True):
     ip: str
     port: int
 
+    @property
+    def shown(self) -> str:
+        """Address and port as a URL has them."""
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
 
 class Neuron(msgspec.Struct, frozen=True, kw_only=True):
     """One UID of the subnet. Stake is in TAO (all kinds together); incentive is a share, 0 to 1."""

@@ -41,7 +41,7 @@ def test_commands_and_settings_in_the_readme_exist() -> None:
     for name in re.findall(r"(?:`|^)loosh-miner ([a-z]+)", readme, re.MULTILINE):
         assert name in cli.commands, name
     options = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
-    options |= {"--env-file", "--json", "--wallet.name", "--wallet.hotkey"}
+    options |= {"--env-file", "--json", "--wallet", "--wallet-hotkey"}
     for name in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", readme):
         assert name in options, name
     names = {spec.name for spec in specs()}

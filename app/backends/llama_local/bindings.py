@@ -1,7 +1,7 @@
 """A typed face over the parts of llama.cpp's C API that the engine uses: model, context, batch.
 
-The only file, with `sampler`, that touches ctypes. Nothing here is safe to call from two threads at once but
-`Model.tokenize` (llama.cpp reads the vocabulary only) and `Context.abort`.
+The only file, with `sampler` and `rewrite`, that touches ctypes. Nothing here is safe to call from two threads at once
+but `Model.tokenize` (llama.cpp reads the vocabulary only) and `Context.abort`.
 """
 
 import ctypes
@@ -63,7 +63,7 @@ class Model:
 
         progress = llama_cpp.llama_progress_callback(on_progress)  # held by a name until the loading is over
         params.progress_callback = progress
-        with _NativeLog() as log:
+        with NativeLog() as log:
             handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if handle is None:
             raise BackendUnavailable(
@@ -165,7 +165,7 @@ class Context:
         params.kv_unified = shape.shared_cells
         params.flash_attn_type = int(shape.flash_attention)
         params.no_perf = True
-        with _NativeLog() as log:
+        with NativeLog() as log:
             handle = llama_cpp.llama_init_from_model(model.handle, params)
         if handle is None:
             raise BackendUnavailable(
@@ -275,8 +275,8 @@ class Batch:
         )
 
 
-class _NativeLog:
-    """Collects what llama.cpp warns of while it loads; afterwards llama.cpp is silent.
+class NativeLog:
+    """Collects what llama.cpp warns of while it loads or writes weights; afterwards llama.cpp is silent.
 
     The log callback is one for the whole process. Once done it is libc's `abs`, which takes the level and does
     nothing: unlike a Python function it can't be collected, nor does it take the GIL.
@@ -298,6 +298,7 @@ class _NativeLog:
             self._lines.append(text.decode(errors="replace").strip())
 
     def text(self) -> str:
+        """The last warnings, in one line."""
         return "; ".join(line for line in self._lines if line) or "no reason given"
 
 

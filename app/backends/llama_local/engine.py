@@ -34,6 +34,7 @@ class Engine:
     ) -> None:
         """Load; takes seconds to minutes. `go_on` is told the share loaded, and ends the loading by answering no."""
         load_library()
+        self.path: Final = path
         self.model: Final = Model(path, gpu_layers=settings.gpu_layers, go_on=go_on)
         try:
             self.context_tokens, shape = _shape(self.model.facts(), settings, tuning)

@@ -18,6 +18,8 @@ class LlamaLocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """0 for as many as there are physical cores."""
     gpu_layers: int = -1
     """Layers in GPU memory where the build can; -1 for all."""
+    rewrite_folder: Path | None = None
+    """Keeps the embedded model's weights in this processor's fastest form; None to use them as shipped."""
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,12 +1,14 @@
 """The engine's thread, from loading to freeing."""
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from app.backends.llama_local.model_file import find_model
 from app.backends.llama_local.options import LlamaLocalSettings, Tuning
+from app.backends.llama_local.threads import physical_cores
 from app.errors import MinerError
 
 if TYPE_CHECKING:
@@ -69,17 +71,31 @@ class Worker:
             engine.free()
 
     def _load(self) -> "Engine":
-        path = find_model(self._settings.model_path)
+        shipped = find_model(self._settings.model_path)
         # Imported here: numpy and llama_cpp take a second or two, which the listener must not wait for.
         from app.backends.llama_local.engine import Engine  # noqa: PLC0415
         from app.backends.llama_local.prompt import PromptWriter  # noqa: PLC0415
 
+        path = self._fastest(shipped)
         engine = Engine(path, self._settings, self._tuning, go_on=self._note)
         self.loaded = Loaded(engine, PromptWriter(engine.model, engine.context_tokens))
         _log.info("model loaded", file=path.name, context_tokens=engine.context_tokens)
         if self._stop.is_set():
             engine.stop()
         return engine
+
+    def _fastest(self, shipped: Path) -> Path:
+        """The file to load: the operator's own, or the embedded model in this processor's fastest form."""
+        settings = self._settings
+        if settings.rewrite_folder is None or settings.model_path is not None:
+            return shipped
+        # Imported here for the same reason.
+        from app.backends.llama_local.rewrite import fastest_form, rewritten  # noqa: PLC0415
+
+        form = fastest_form(settings.gpu_layers)
+        if form is None:
+            return shipped
+        return rewritten(shipped, settings.rewrite_folder, form, settings.threads or physical_cores())
 
     def _note(self, share: float) -> bool:
         self.share = share

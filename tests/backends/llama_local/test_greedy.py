@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import llama_cpp
@@ -21,16 +22,15 @@ LIKE_ONE_LLAMA = Tuning(prefix_reuse=False, mixed_chunks=False, shared_cells=Fal
 """As a single `Llama` computes: each prompt read alone from its start, each sequence in its own cells."""
 
 
-def llama(*, logits_all: bool = False) -> llama_cpp.Llama:
+def llama(path: Path, *, logits_all: bool = False) -> llama_cpp.Llama:
     # One thread: on a busy machine llama.cpp's threads wait for each other; the figures are the same.
-    path = str(find_model(None))
-    return llama_cpp.Llama(path, n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False, logits_all=logits_all)
+    return llama_cpp.Llama(str(path), n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False, logits_all=logits_all)
 
 
 @pytest.fixture(scope="module")
 def expected() -> dict[str, str]:
-    """What a plain `Llama` answers, each time from an empty context."""
-    plain = llama()
+    """What a plain `Llama` answers with the shipped weights, each time from an empty context."""
+    plain = llama(find_model(None))
     answers: dict[str, str] = {}
     for question in QUESTIONS:
         plain.reset()
@@ -42,9 +42,9 @@ def expected() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[llama_cpp.Llama]:
-    """One that scores a whole text."""
-    scoring = llama(logits_all=True)
+def plain(backend: LlamaLocalBackend) -> Iterator[llama_cpp.Llama]:
+    """One with the backend's weights that scores a whole text."""
+    scoring = llama(engine_of(backend).path, logits_all=True)
     yield scoring
     scoring.close()
 
