@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+from app.secret import Secret
 from app.settings_calling import CallingSettings
 from app.settings_fields import About
 
 _SEVERAL: Final = "Several, comma between: the first healthy one serves, the others stand by"
-_RENDERED: Final = "For the command line of a vLLM server; the miner itself does not read it yet"
+_RENDERED: Final = "For `loosh-miner engine render`"
 
 
 # A Struct has one base with fields, so the parts stand one upon the other.
@@ -73,6 +74,18 @@ class EngineSettings(CallingSettings, frozen=True, kw_only=True):
             le=10_000_000,
         ),
     ] = 16384
+    model_preference: Annotated[
+        Literal["speed", "quality"],
+        About("Model and engine", "What `loosh-miner models` prefers where DEFAULT_MODEL names none."),
+    ] = "speed"
+    hf_token: Annotated[
+        Secret[str] | None,
+        About(
+            "Model and engine",
+            "Token of a Hugging Face account, for `loosh-miner models pull` of gated weights.",
+            unset="that of `hf auth login`",
+        ),
+    ] = None
     allow_public_engine: Annotated[
         bool, About("Model and engine", "Allow an engine at a public address; prompts travel there.")
     ] = False
@@ -104,21 +117,36 @@ class EngineSettings(CallingSettings, frozen=True, kw_only=True):
     ] = "auto"
 
     # vLLM's own options
-    max_model_len: Annotated[int, About("vLLM's own options", f"Context in tokens. {_RENDERED}.", ge=1)] = 32768
-    tensor_parallel_size: Annotated[int, About("vLLM's own options", f"GPUs. {_RENDERED}.", ge=1, le=1024)] = 1
+    max_model_len: Annotated[
+        int, About("vLLM's own options", f"Context in tokens; unless given, what fits. {_RENDERED}.", ge=1)
+    ] = 32768
+    tensor_parallel_size: Annotated[
+        int,
+        About(
+            "vLLM's own options",
+            f"GPUs that share the model; unless given, as many as can. {_RENDERED}.",
+            ge=1,
+            le=1024,
+        ),
+    ] = 1
     gpu_memory_utilization: Annotated[
-        float, About("vLLM's own options", f"Share of the GPU's memory. {_RENDERED}.", ge=0.05, le=1)
+        float,
+        About("vLLM's own options", f"Share of the GPU's memory that the engine takes. {_RENDERED}.", ge=0.05, le=1),
     ] = 0.9
     vllm_enable_auto_tool_choice: Annotated[bool, About("vLLM's own options", f"Tool calls. {_RENDERED}.")] = True
     vllm_tool_call_parser: Annotated[
-        str, About("vLLM's own options", f"How the model writes tool calls. {_RENDERED}.")
+        str, About("vLLM's own options", f"How the model writes tool calls; unless given, the model's. {_RENDERED}.")
     ] = "hermes"
     vllm_enable_prefix_caching: Annotated[bool, About("vLLM's own options", f"Prefix cache. {_RENDERED}.")] = True
-    vllm_max_num_seqs: Annotated[int, About("vLLM's own options", f"Sequences at once. {_RENDERED}.", ge=1)] = 64
+    vllm_max_num_seqs: Annotated[
+        int, About("vLLM's own options", f"Sequences at once, at least MAX_CONCURRENT_REQUESTS. {_RENDERED}.", ge=1)
+    ] = 64
     vllm_max_num_batched_tokens: Annotated[
-        int, About("vLLM's own options", f"Tokens in one batch. {_RENDERED}.", ge=1)
+        int, About("vLLM's own options", f"Tokens in one batch; unless given, vLLM's choice. {_RENDERED}.", ge=1)
     ] = 32768
-    hf_home: Annotated[Path | None, About("vLLM's own options", f"Hugging Face's directory. {_RENDERED}.")] = None
+    hf_home: Annotated[
+        Path | None, About("vLLM's own options", "Hugging Face's directory, for `models pull` and the engine.")
+    ] = None
     huggingface_hub_cache: Annotated[
-        Path | None, About("vLLM's own options", f"Hugging Face's model cache. {_RENDERED}.")
+        Path | None, About("vLLM's own options", "Hugging Face's model cache, if not $HF_HOME/hub.")
     ] = None

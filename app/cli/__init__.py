@@ -1,7 +1,7 @@
 """The command line. Data goes to stdout, everything else to stderr.
 
 Exit codes: 0 done, 1 it failed, 2 wrong usage, settings or wallet, 3 the miner is not ready or
-refuses, or the firewall would lock validators out, 130 interrupted; `register` has some of its own.
+refuses, no model fits, or the firewall would lock validators out, 130 interrupted; `register` has some of its own.
 """
 
 import sys
@@ -12,12 +12,15 @@ from rich_click import RichGroup
 
 from app.cli.challenge import challenge
 from app.cli.config import config
+from app.cli.engine import engine
 from app.cli.fiber_post_ip import fiber_post_ip
 from app.cli.firewall import firewall
+from app.cli.hardware import hardware
+from app.cli.models import models
 from app.cli.register import register
 from app.cli.serve import serve
 from app.cli.version import version
-from app.errors import FirewallRefused, MinerError, SettingsError, WalletError
+from app.errors import ComputeFileError, FirewallRefused, MinerError, NothingFits, SettingsError, WalletError
 from app.validator.errors import MinerNotReady, MinerRefused
 
 FAILED: Final = 1
@@ -46,6 +49,9 @@ cli.add_command(serve)
 cli.add_command(challenge)
 cli.add_command(config)
 cli.add_command(firewall)
+cli.add_command(models)
+cli.add_command(engine)
+cli.add_command(hardware)
 cli.add_command(register)
 cli.add_command(version)
 
@@ -75,9 +81,9 @@ def _run(command: click.Command, program: str) -> NoReturn:
 
 def _exit_code(error: MinerError) -> int:
     match error:
-        case SettingsError() | WalletError():
+        case SettingsError() | WalletError() | ComputeFileError():
             return WRONG_SETTINGS
-        case MinerNotReady() | MinerRefused() | FirewallRefused():
+        case MinerNotReady() | MinerRefused() | FirewallRefused() | NothingFits():
             return REFUSED
         case _:
             return FAILED

@@ -32,5 +32,5 @@ def read_recording(name: str) -> Hardware:
         return msgspec.json.decode(raw, type=Hardware)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ComputeFileError(
-            f"{file}: is no recorded machine ({error}): make one with `loosh-miner models --record FILE.json`"
+            f"{file}: is no recorded machine ({error}): make one with `loosh-miner hardware --json`"
         ) from None

@@ -104,7 +104,8 @@ def owned(group: Group) -> str:
     """Write what a group has."""
     major, minor = group.gpus[0].compute_capability
     times = f"{group.usable} x " if group.usable > 1 else ""
-    return f"{times}{group.memory // MIB} MiB = {gb(group.total)} ({group.total} bytes) and compute capability {major}.{minor}"
+    memory = f"{times}{group.memory // MIB} MiB = {gb(group.total)} ({group.total} bytes)"
+    return f"{memory} and compute capability {major}.{minor}"
 
 
 def _cut_up(gpu: Gpu) -> Reason:

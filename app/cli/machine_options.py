@@ -1,0 +1,34 @@
+"""Options of the commands that look at the machine."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from app.appliance.compute.selection import Asked
+
+
+def hardware_option[F: Callable[..., Any]](command: F) -> F:
+    """Give a command `--hardware`."""
+    return click.option(
+        "--hardware",
+        metavar="FILE.json",
+        help="A recorded machine instead of this one: a file, or a shipped one's name, as h100 or 2xa100-80.",
+    )(command)
+
+
+def choice_options[F: Callable[..., Any]](command: F) -> F:
+    """Give a command `--hardware`, and what can be said over the settings."""
+    command = click.option("--prefer", type=click.Choice(["speed", "quality"]), help="Over MODEL_PREFERENCE.")(command)
+    command = click.option("--backend", type=click.Choice(["vllm", "ollama", "llamacpp"]), help="Over LLM_BACKEND.")(
+        command
+    )
+    return hardware_option(command)
+
+
+def asked(hardware: str | None, backend: Any, prefer: Any, model: str | None = None) -> "Asked":  # noqa: ANN401 - checked by click
+    """Put the options together."""
+    from app.appliance.compute.selection import Asked  # noqa: PLC0415 - keeps --help quick
+
+    return Asked(hardware=hardware, backend=backend, prefer=prefer, model=model)
