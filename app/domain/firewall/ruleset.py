@@ -9,15 +9,17 @@ Packets are judged where they arrive (`prerouting`), on the port they were sent 
 stranger's flood costs the least and leaves no trace there. All other packets are judged after it, where those of
 connections that this machine or its containers opened are told apart: only the direction towards the port counts.
 What comes over `lo` is this machine's own, also when it calls its public address.
+
+Single addresses stand in sets and networks in rules, and not both in interval sets: the kernel (6.18) fills an interval
+set a moment after it has switched to the new rules, and drops whoever knocks in that moment.
 """
 
-from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
-from app.domain.firewall.sources import Network, Sources
+from app.domain.firewall.sources import Address, Network, Sources
 
 FAMILY: Final = "inet"
 TABLE: Final = "loosh_miner"
@@ -34,8 +36,8 @@ _BEFORE_DNAT: Final = -150
 class Ruleset(msgspec.Struct, frozen=True):
     """The sources that may reach a port. Equal rulesets have equal texts."""
 
-    v4: tuple[IPv4Network, ...]
-    v6: tuple[IPv6Network, ...]
+    addresses: tuple[Address, ...]
+    networks: tuple[Network, ...]
     port: int
 
     def as_nft(self) -> str:
@@ -54,8 +56,8 @@ class Ruleset(msgspec.Struct, frozen=True):
         yield "# Made by `loosh-miner firewall`. Only the miner's port is judged; all else is untouched."
         yield from REMOVAL.splitlines()
         yield f"table {FAMILY} {TABLE} {{"
-        yield from _set(SET_V4, "ipv4_addr", self.v4)
-        yield from _set(SET_V6, "ipv6_addr", self.v6)
+        yield from _set(SET_V4, "ipv4_addr", self._of(4))
+        yield from _set(SET_V6, "ipv6_addr", self._of(6))
         yield "\tchain attempts {"
         yield f"\t\ttype filter hook prerouting priority {_BEFORE_TRACKING}; policy accept;"
         yield f"\t\t{to_us} tcp flags & (syn | ack) == syn {arriving} goto {JUDGE}"
@@ -67,6 +69,8 @@ class Ruleset(msgspec.Struct, frozen=True):
         yield f"\tchain {JUDGE} {{"
         yield f"\t\tip saddr @{SET_V4} accept"
         yield f"\t\tip6 saddr @{SET_V6} accept"
+        for network in self.networks:
+            yield f"\t\t{_protocol(network)} saddr {network} accept"
         yield "\t\tcounter drop"
         yield "\t}"
         yield "}"
@@ -76,8 +80,8 @@ class Ruleset(msgspec.Struct, frozen=True):
         yield {"add": {"table": table}}
         yield {"delete": {"table": table}}
         yield {"add": {"table": table}}
-        yield _json_set(SET_V4, "ipv4_addr", self.v4)
-        yield _json_set(SET_V6, "ipv6_addr", self.v6)
+        yield _json_set(SET_V4, "ipv4_addr", self._of(4))
+        yield _json_set(SET_V6, "ipv6_addr", self._of(6))
         yield _base_chain("attempts", _BEFORE_TRACKING)
         yield _base_chain("others", _BEFORE_DNAT)
         yield {"add": {"chain": {"family": FAMILY, "table": TABLE, "name": JUDGE}}}
@@ -91,43 +95,37 @@ class Ruleset(msgspec.Struct, frozen=True):
         judge = {"goto": {"target": JUDGE}}
         yield _rule("attempts", to_us, attempt, *arriving, judge)
         yield _rule("others", to_us, *arriving, towards_us, judge)
-        yield _rule(JUDGE, _match({"payload": {"protocol": "ip", "field": "saddr"}}, f"@{SET_V4}"), {"accept": None})
-        yield _rule(JUDGE, _match({"payload": {"protocol": "ip6", "field": "saddr"}}, f"@{SET_V6}"), {"accept": None})
+        yield _accept("ip", f"@{SET_V4}")
+        yield _accept("ip6", f"@{SET_V6}")
+        for network in self.networks:
+            prefix = {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}
+            yield _accept(_protocol(network), prefix)
         yield _rule(JUDGE, {"counter": None}, {"drop": None})
+
+    def _of(self, version: int) -> tuple[str, ...]:
+        return tuple(str(address) for address in self.addresses if address.version == version)
 
 
 def ruleset(sources: Sources, port: int) -> Ruleset:
     """The rules that let `sources`, and nobody else, reach `port`."""
-    return Ruleset(sources.v4, sources.v6, port)
+    return Ruleset(sources.addresses, sources.networks, port)
 
 
-def _set(name: str, kind: str, networks: Iterable[Network]) -> Iterator[str]:
-    elements = ", ".join(map(_element, networks))
+def _set(name: str, kind: str, elements: tuple[str, ...]) -> Iterator[str]:
     yield f"\tset {name} {{"
     yield f"\t\ttype {kind}"
-    yield "\t\tflags interval"
     if elements:
-        yield f"\t\telements = {{ {elements} }}"
+        yield f"\t\telements = {{ {', '.join(elements)} }}"
     yield "\t}"
 
 
-def _element(network: Network) -> str:
-    return str(network.network_address) if _is_host(network) else str(network)
-
-
-def _is_host(network: Network) -> bool:
-    return network.prefixlen == network.max_prefixlen
-
-
-def _json_set(name: str, kind: str, networks: Iterable[Network]) -> dict[str, Any]:
-    described: dict[str, Any] = {"family": FAMILY, "table": TABLE, "name": name, "type": kind, "flags": ["interval"]}
-    elements = [
-        str(network.network_address)
-        if _is_host(network)
-        else {"prefix": {"addr": str(network.network_address), "len": network.prefixlen}}
-        for network in networks
-    ]
+def _json_set(name: str, kind: str, elements: tuple[str, ...]) -> dict[str, Any]:
+    described: dict[str, Any] = {"family": FAMILY, "table": TABLE, "name": name, "type": kind}
     return {"add": {"set": described | ({"elem": elements} if elements else {})}}
+
+
+def _protocol(network: Network) -> str:
+    return "ip" if network.version == 4 else "ip6"  # noqa: PLR2004 - IP's version
 
 
 def _base_chain(name: str, priority: int) -> dict[str, Any]:
@@ -137,6 +135,10 @@ def _base_chain(name: str, priority: int) -> dict[str, Any]:
 
 def _match(left: dict[str, Any], right: object, operator: str = "==") -> dict[str, Any]:
     return {"match": {"op": operator, "left": left, "right": right}}
+
+
+def _accept(protocol: str, source: object) -> dict[str, Any]:
+    return _rule(JUDGE, _match({"payload": {"protocol": protocol, "field": "saddr"}}, source), {"accept": None})
 
 
 def _rule(chain: str, *statements: dict[str, Any]) -> dict[str, Any]:

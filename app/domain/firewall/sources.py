@@ -13,7 +13,7 @@ import msgspec
 from app.errors import FirewallRefused
 
 Network = IPv4Network | IPv6Network
-_Address = IPv4Address | IPv6Address
+Address = IPv4Address | IPv6Address
 
 _MOST_SHOWN: Final = 60
 _UNCHANGED: Final = "the rules in force stay as they are"
@@ -41,12 +41,13 @@ class Unfit(msgspec.Struct, frozen=True):
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is let in. `v4` and `v6` are sorted and have no overlaps, so that equal sources give equal rules."""
+    """Who is let in, sorted and each once, so that equal sources give equal rules."""
 
-    v4: tuple[IPv4Network, ...]
-    v6: tuple[IPv6Network, ...]
+    addresses: tuple[Address, ...]
+    networks: tuple[Network, ...]
+    """The operator's networks of more than one address; no two of them overlap."""
     published: tuple[str, ...]
-    """The validators' own addresses among them, sorted."""
+    """The validators' own ones among the addresses."""
     validators: int
     unreachable: tuple[str, ...]
     """Hotkeys of validators without an address that could be let in: the rules lock them out."""
@@ -59,7 +60,7 @@ def let_in(validators: Iterable[Published], always: Iterable[Network], *, allow_
     `allow_private` takes addresses that the internet does not route (private, CGNAT, documentation): for a local
     network.
     """
-    good: set[_Address] = set()
+    good: set[Address] = set()
     unfit: dict[str, str] = {}
     reachable: dict[str, bool] = {}
     for validator in validators:
@@ -71,11 +72,12 @@ def let_in(validators: Iterable[Published], always: Iterable[Network], *, allow_
             else:
                 good.add(judged)
                 reachable[validator.hotkey] = True
-    v4, v6 = _collapsed([*map(_host, good), *always])
+    networks = _collapsed(always)
+    single = {network.network_address for network in networks if _is_single(network)}
     return Sources(
-        v4=v4,
-        v6=v6,
-        published=tuple(map(str, sorted(good, key=lambda address: (address.version, int(address))))),
+        addresses=_sorted(good | single),
+        networks=tuple(network for network in networks if not _is_single(network)),
+        published=tuple(map(str, _sorted(good))),
         validators=len(reachable),
         unreachable=tuple(sorted(hotkey for hotkey, can in reachable.items() if not can)),
         unfit=tuple(Unfit(_shown(text), why) for text, why in sorted(unfit.items())),
@@ -125,7 +127,7 @@ def _some(names: tuple[str, ...], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _judge(text: str, *, allow_private: bool) -> _Address | str:
+def _judge(text: str, *, allow_private: bool) -> Address | str:
     """The address that a text names, or why it is not let in."""
     try:
         address = ip_address(text)
@@ -145,15 +147,19 @@ def _judge(text: str, *, allow_private: bool) -> _Address | str:
     return next((why for applies, why in unfit if applies), address)
 
 
-def _host(address: _Address) -> Network:
-    return IPv4Network(address) if isinstance(address, IPv4Address) else IPv6Network(address)
+def _sorted(addresses: Iterable[Address]) -> tuple[Address, ...]:
+    return tuple(sorted(addresses, key=lambda address: (address.version, int(address))))
 
 
-def _collapsed(networks: Iterable[Network]) -> tuple[tuple[IPv4Network, ...], tuple[IPv6Network, ...]]:
+def _is_single(network: Network) -> bool:
+    return network.prefixlen == network.max_prefixlen
+
+
+def _collapsed(networks: Iterable[Network]) -> tuple[Network, ...]:
     every = tuple(networks)
     return (
-        tuple(collapse_addresses(one for one in every if isinstance(one, IPv4Network))),
-        tuple(collapse_addresses(one for one in every if isinstance(one, IPv6Network))),
+        *collapse_addresses(one for one in every if isinstance(one, IPv4Network)),
+        *collapse_addresses(one for one in every if isinstance(one, IPv6Network)),
     )
 
 
