@@ -49,9 +49,9 @@ _SHOWN_NAMES: Final = 10
 class _KeyFile(msgspec.Struct, rename="camel"):
     """What we read of a hotkey's file; any one of the three secrets will do."""
 
-    secret_seed: str | None = None
-    secret_phrase: str | None = None
-    private_key: str | None = None
+    secret_seed: Secret[str] | None = None
+    secret_phrase: Secret[str] | None = None
+    private_key: Secret[str] | None = None
     ss58_address: str | None = None
     public_key: str | None = None
     crypto_type: int = _SR25519
@@ -83,7 +83,7 @@ def load_hotkey(settings: Settings, *, credentials: Path | None = None) -> Hotke
     if not _exists(file):
         raise WalletError(_missing(settings, file))
     if not settings.allow_coldkey:
-        _refuse_coldkey(file)
+        _refuse_coldkeys(settings, file)
     raw = _read_private(file, credentials)
     if _core.keyfile_data_is_encrypted(raw):
         raw = _decrypt(file, raw, _password(settings, file, credentials))
@@ -127,15 +127,16 @@ def _names(directory: Path) -> list[str]:
         return []
 
 
-def _refuse_coldkey(file: Path) -> None:
-    """Refuse to run where the key that owns the funds can be read (threats.md row 17)."""
-    wallet = file.parent.parent if file.parent.name == "hotkeys" else file.parent
-    coldkey = wallet / "coldkey"
-    if os.access(coldkey, os.R_OK):
-        raise WalletError(
-            f"{coldkey}: a coldkey can be read here, and a miner never needs it: move it off this machine"
-            " (coldkeypub.txt may stay), or set ALLOW_COLDKEY=true"
-        )
+def _refuse_coldkeys(settings: Settings, file: Path) -> None:
+    """Refuse to run where a key that owns funds can be read, in this wallet or another (threats.md row 17)."""
+    own = file.parent.parent if file.parent.name == "hotkeys" else file.parent
+    for wallet in (own, *(settings.wallet_path / name for name in _names(settings.wallet_path))):
+        coldkey = wallet / "coldkey"
+        if os.access(coldkey, os.R_OK):
+            raise WalletError(
+                f"{coldkey}: a coldkey can be read here, and a miner never needs it: move it off this machine"
+                " (coldkeypub.txt may stay), or set ALLOW_COLDKEY=true"
+            )
 
 
 def _read_private(file: Path, credentials: Path | None) -> bytes:
@@ -186,9 +187,16 @@ def _decrypt(file: Path, raw: bytes, password: Secret[str]) -> bytes:
 
 def _decode(file: Path, raw: bytes) -> _KeyFile:
     try:
-        return msgspec.json.decode(raw, type=_KeyFile)
+        return msgspec.json.decode(raw, type=_KeyFile, dec_hook=_secret)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise WalletError(f"{file}: is no wallet's key file (JSON): restore it, or name the right one") from None
+
+
+def _secret(_kind: type, value: object) -> Secret[str]:
+    """Wrap a secret before anything can print it."""
+    if not isinstance(value, str):
+        raise TypeError("is no text")
+    return Secret(value)
 
 
 def _hotkey(file: Path, fields: _KeyFile) -> Hotkey:
@@ -213,9 +221,9 @@ def _hotkey(file: Path, fields: _KeyFile) -> Hotkey:
 def _key(fields: _KeyFile) -> Hotkey | None:
     """Make the key of whichever secret is there. Errors: `ValueError` when it is damaged."""
     if fields.secret_seed:
-        return Hotkey.from_seed(bytes.fromhex(fields.secret_seed.removeprefix("0x")))
+        return Hotkey.from_seed(bytes.fromhex(fields.secret_seed.reveal().removeprefix("0x")))
     if fields.secret_phrase:
-        return Hotkey(_core.Keypair.create_from_mnemonic(fields.secret_phrase))
+        return Hotkey(_core.Keypair.create_from_mnemonic(fields.secret_phrase.reveal()))
     if fields.private_key:
-        return Hotkey(_core.Keypair.create_from_private_key(fields.private_key))
+        return Hotkey(_core.Keypair.create_from_private_key(fields.private_key.reveal()))
     return None

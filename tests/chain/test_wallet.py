@@ -9,7 +9,7 @@ import bittensor_core  # pyright: ignore[reportMissingTypeStubs]
 import msgspec
 import pytest
 
-from app.chain.wallet import has_wallets, load_hotkey
+from app.chain.wallet import _decode, has_wallets, load_hotkey  # pyright: ignore[reportPrivateUsage]
 from app.errors import WalletError
 from app.protocol.hotkeys import Hotkey, verify
 from app.settings import Settings
@@ -226,6 +226,38 @@ def test_threat_17_a_coldkey_beside_the_hotkey(wallets: Wallets) -> None:
     assert load_hotkey(wallets.settings(allow_coldkey=True)).ss58
     coldkey.rename(coldkey.with_name("coldkeypub.txt"))
     assert load_hotkey(wallets.settings()).ss58
+
+
+def test_threat_17_a_coldkey_of_another_wallet(wallets: Wallets, tmp_path: Path) -> None:
+    file = tmp_path / "elsewhere.json"
+    wallets.put(keyfile(CORE.Keypair.from_seed(SEED))).rename(file)
+    coldkey = wallets.root / "owner" / "coldkey"
+    coldkey.parent.mkdir()
+    coldkey.write_text("canary")
+    assert wallets.refusal(hotkey_file=file).startswith(f"{coldkey}: a coldkey can be read here")
+    assert load_hotkey(wallets.settings(hotkey_file=file, allow_coldkey=True)).ss58
+
+
+@pytest.mark.parametrize("form", ["secretSeed", "secretPhrase", "privateKey"])
+def test_threat_17_what_was_read_shows_no_secret(form: str) -> None:
+    fields = _decode(Path("hotkey"), json.dumps({form: "canary"}).encode())
+    assert "***" in repr(fields)
+    assert "canary" not in repr(fields)
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_a_wallet_made_by_bittensors_own_tools(tmp_path: Path, *, encrypt: bool) -> None:
+    from bittensor import Wallet  # noqa: PLC0415 - takes over a second
+
+    made = Wallet(name="miner", hotkey="miner", path=str(tmp_path))
+    made.create_new_hotkey(
+        use_password=encrypt, hotkey_password=PASSWORD if encrypt else None, overwrite=True, suppress=True
+    )
+    password = tmp_path / "password"
+    password.write_text(PASSWORD)
+    password.chmod(0o600)
+    hotkey = load_hotkey(Settings(wallet_path=tmp_path, hotkey_password_file=password))
+    assert hotkey.ss58 == made.hotkeypub.ss58_address
 
 
 def test_whether_there_are_wallets(tmp_path: Path) -> None:
