@@ -59,6 +59,7 @@ class Firewall:
             and last_good.addresses == sources.published
         ):
             return "unchanged"
+        self._kept.require_place()
         self._nftables.load(text)
         self._kept.write(
             LastGood(

@@ -44,11 +44,18 @@ class LastGoodFile:
         except OSError as error:
             raise FirewallError(f"{self.path} can't be read ({error.strerror}): run as the user who applied") from None
 
+    def require_place(self) -> None:
+        """Errors: `FirewallError` where nothing could be kept.
+
+        The directory is not made here: root's would be closed to the miner.
+        """
+        if not self.path.parent.is_dir():
+            raise FirewallError(f"STATE_DIR: {self.path.parent} does not exist: start the miner once, or correct it")
+
     def write(self, last_good: LastGood) -> None:
         """Replace the file in one step."""
         fresh = self.path.with_name(f"{_FILE_NAME}.{secrets.token_hex(8)}")
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
                 with os.fdopen(descriptor, "wb") as file:

@@ -1,20 +1,16 @@
 """What the `firewall` commands do once their arguments are read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Literal
 
 import msgspec
 
 from app.appliance.firewall import Firewall, FirewallStatus
-from app.appliance.last_good_rules import LastGoodFile
-from app.appliance.nftables import Nftables
 from app.clock import SystemClock
+from app.composition_firewall import build_firewall, fresh_validators, kept_validators
 from app.domain.firewall.ruleset import ruleset
-from app.domain.firewall.sources import Published, Sources, doubts, let_in, require_reachable
-from app.domain.source_list import merge
-from app.errors import FirewallRefused
+from app.domain.firewall.sources import Sources, doubts, let_in, require_reachable
 from app.settings import LoadedSettings, Settings
-from app.state.allow_list_rows import kept_lists
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,13 +31,15 @@ class Chosen(msgspec.Struct, frozen=True):
 
 def sources(loaded: LoadedSettings, choice: Choice) -> Chosen:
     """Judge the allow-list's addresses. Errors: `FirewallRefused` when there is no list, `ChainError`."""
-    settings = loaded.settings
+    settings, clock = loaded.settings, SystemClock()
+    named = fresh_validators(loaded, clock) if choice.fresh else kept_validators(settings, clock)
     found = let_in(
-        _validators(loaded, fresh=choice.fresh),
+        named.validators,
         (*settings.firewall_allow, *settings.trusted_proxies),
         allow_private=choice.allow_private,
     )
-    return Chosen(found, choice.force, (*loaded.warnings, *doubts(found, settings.trusted_proxies)))
+    warnings = (*loaded.warnings, *named.warnings, *doubts(found, settings.trusted_proxies))
+    return Chosen(found, choice.force, warnings)
 
 
 def last_good(loaded: LoadedSettings) -> Chosen:
@@ -64,24 +62,6 @@ def apply_sources(loaded: LoadedSettings, chosen: Chosen) -> str:
     applied = _firewall(loaded.settings).apply(chosen.sources, port, force=chosen.force)
     count = len(chosen.sources.published)
     return f"{applied}: {count} validators' {_addresses(count)} may reach port {port}, and nobody else from outside"
-
-
-def _validators(loaded: LoadedSettings, *, fresh: bool) -> Sequence[Published]:
-    """Read the last good allow-list from STATE_DIR."""
-    settings = loaded.settings
-    lists = kept_lists(settings.state_dir)
-    if not lists:
-        raise FirewallRefused(
-            f"{settings.state_dir} holds no list of validators; the rules in force stay as they are: give this command"
-            " the miner's own settings (STATE_DIR), let the miner run until it has read the list, or use --fresh"
-        )
-    now = SystemClock().wall()
-    if not any(one.is_valid(now) for one in lists):
-        raise FirewallRefused(
-            "the last list of validators is over 24 h old; the rules in force stay as they are: see with"
-            " `loosh-miner status` why the miner can't read the chain and the Challenge API, or try --fresh"
-        )
-    return tuple(merge(lists, settings.validator_hotkeys, 0.0, now).validators.values())
 
 
 def take_away(loaded: LoadedSettings) -> str:
@@ -137,4 +117,4 @@ def _port(settings: Settings) -> int:
 
 
 def _firewall(settings: Settings) -> Firewall:
-    return Firewall(Nftables(), LastGoodFile(settings.state_dir), SystemClock())
+    return build_firewall(settings, SystemClock())

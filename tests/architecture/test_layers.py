@@ -40,7 +40,16 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "validator": {"validator", "protocol", "errors", "chain", "domain"},
     **{name: {*SETTINGS, "errors", "secret", "protocol"} for name in SETTINGS},
 }
-ABOVE_ALL: Final = {"cli", "composition", "composition_calling", "diagnosis", "miner", "identity", "__main__"}
+ABOVE_ALL: Final = {
+    "cli",
+    "composition",
+    "composition_calling",
+    "composition_firewall",
+    "diagnosis",
+    "miner",
+    "identity",
+    "__main__",
+}
 
 
 def _layer(path: Path) -> str:
