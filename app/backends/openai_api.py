@@ -12,6 +12,7 @@ import msgspec
 
 from app.backends.dialects import Dialect
 from app.backends.engine_http import EngineHttp
+from app.backends.gathering import Gathering
 from app.backends.openai_wire import ChatRequest, EventStream, StreamOptions
 from app.backends.prompt_size import surely_over
 from app.domain.backend import BackendStatus, Delta, Generation
@@ -73,7 +74,7 @@ class OpenAiBackend:
 
     async def probe(self) -> None:
         """One token for real. Errors: `BackendError`."""
-        generation = Generation(messages=_PROBE, max_tokens=1, temperature=0.0, top_p=1.0, hard_cut=0.0)
+        generation = Generation(messages=_PROBE, max_tokens=1, temperature=0.0, top_p=1.0, hard_cut=0.0, piecewise=True)
         async with aclosing(self.generate(generation)) as deltas:
             async for delta in deltas:
                 if delta.finish is not None:
@@ -94,7 +95,7 @@ class OpenAiBackend:
             async with await self._http.post(self._completions, self._body(generation, limit)) as response:
                 too_long = await self._is_too_long(response)
                 if not too_long:
-                    async for delta in self._deltas(response, generation.max_tokens):
+                    async for delta in self._deltas(response, generation):
                         yield delta
                     return
             if limit is msgspec.UNSET or not self._dialect.refuses_too_long:
@@ -102,7 +103,7 @@ class OpenAiBackend:
             async with await self._http.post(self._completions, self._body(generation, msgspec.UNSET)) as response:
                 if await self._is_too_long(response):
                     raise PromptTooLong(self._over_context())
-                async for delta in self._deltas(response, generation.max_tokens):
+                async for delta in self._deltas(response, generation):
                     yield delta
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._look_again.set()
@@ -147,13 +148,14 @@ class OpenAiBackend:
             )
         )
 
-    async def _deltas(self, response: aiohttp.ClientResponse, wanted: int) -> AsyncGenerator[Delta, None]:
+    async def _deltas(self, response: aiohttp.ClientResponse, generation: Generation) -> AsyncGenerator[Delta, None]:
         events = EventStream()
+        gathering = None if generation.piecewise else Gathering(response)
         received = 0
         # The end is told once the whole stream was read: token counts come after the finish reason, and a connection
         # is only kept warm when nothing is left in it.
         end = Delta()
-        async for data in response.content.iter_any():
+        while data := await response.content.readany():
             received += len(data)
             if received > _MOST_ANSWER_BYTES:
                 raise BackendUnavailable(f"{self._dialect.name} sends an answer without end")
@@ -170,9 +172,11 @@ class OpenAiBackend:
             if events.done:
                 await _drain(response)
                 break
-            if end.completion_tokens > wanted:
+            if end.completion_tokens > generation.max_tokens:
                 end.finish = "length"
                 break
+            if gathering is not None and (seconds := gathering.seconds(events.pieces)):
+                await gathering.pause(seconds)
         if end.finish is None:
             raise BackendUnavailable(f"{self._dialect.name} ended the answer in its middle")
         yield end

@@ -69,6 +69,9 @@ class _Chunk(msgspec.Struct):
     usage: _Usage | None = None
 
 
+_CHUNKS: Final = msgspec.json.Decoder(_Chunk)
+
+
 class EventStream:
     """Turns the bytes of one streamed answer into deltas, whatever way they are cut into reads.
 
@@ -76,8 +79,9 @@ class EventStream:
     """
 
     def __init__(self) -> None:
-        self._decoder = msgspec.json.Decoder(_Chunk)
         self._rest = b""
+        self.pieces = 0
+        """How many events came so far."""
         self.done = False
         """Whether the engine has said `[DONE]`."""
 
@@ -88,6 +92,7 @@ class EventStream:
             raise BackendUnavailable("the engine sends a line without end")
         merged: Delta | None = None
         for chunk in self._chunks(lines):
+            self.pieces += 1
             merged = merged or Delta()
             _merge(merged, chunk)
         return merged
@@ -104,7 +109,7 @@ class EventStream:
 
     def _decode(self, data: bytes) -> _Chunk:
         try:
-            return self._decoder.decode(data)
+            return _CHUNKS.decode(data)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             return self._decode_leniently(data)
 
@@ -112,7 +117,7 @@ class EventStream:
         """For lone surrogates and broken UTF-8, which are replaced: the rest of the answer is good (threat 14)."""
         try:
             plain = json.dumps(json.loads(data.decode("utf-8", "replace")), ensure_ascii=False)
-            return self._decoder.decode(plain.encode("utf-8", "replace"))
+            return _CHUNKS.decode(plain.encode("utf-8", "replace"))
         except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
             raise BackendUnavailable("the engine sends what is no chat completion") from None
 

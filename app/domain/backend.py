@@ -24,6 +24,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     response_format: bytes | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    piecewise: bool = False
+    """Every piece is wanted as soon as it is there; else some may be gathered for up to 0.1 s."""
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True):
