@@ -125,7 +125,7 @@ class Ollama(msgspec.Struct, frozen=True):
             raise BackendUnavailable("Ollama does not tell the context it serves (/api/ps): update it to 0.10 or later")
         if context < self.least_context:
             raise BackendUnavailable(await self._too_small(http, chosen, context))
-        return BackendStatus(ready=True, model=chosen, context_tokens=context, address=http.root)
+        return BackendStatus(ready=True, model=chosen, context_tokens=context, address=http.root, forces_calls=False)
 
     async def _served_context(self, http: EngineHttp, chosen: str) -> int | None:
         """The context of the loaded model; None when it is not loaded."""

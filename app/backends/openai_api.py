@@ -12,6 +12,7 @@ import msgspec
 
 from app.backends.dialects import Dialect
 from app.backends.engine_http import EngineHttp
+from app.backends.forced_call import held_to_their_schemas, is_forced
 from app.backends.gathering import Gathering
 from app.backends.openai_wire import ChatRequest, EventStream, StreamOptions
 from app.backends.prompt_size import surely_over
@@ -33,7 +34,9 @@ _OK: Final = 200
 _ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422})
 # How vLLM, Ollama and llama.cpp say that prompt and answer don't fit together.
 _TOO_LONG: Final = re.compile(
-    r"maximum context length|context length is only|exceeds? (?:the )?(?:available |model's )?context", re.IGNORECASE
+    r"maximum context length|context length is only|exceeds? (?:the )?(?:available |model's )?context"
+    r"|max_tokens=\d+ ?cannot be greater than",
+    re.IGNORECASE,
 )
 _PROBE: Final = b'[{"role":"user","content":"Say yes."}]'
 _NO_TOOLS: Final = b'"none"'
@@ -131,6 +134,8 @@ class OpenAiBackend:
     def _body(self, generation: Generation, max_tokens: int | msgspec.UnsetType) -> bytes:
         # Ollama reads no tool_choice, so "none" must leave the tools out; to vLLM it means the same.
         tools = None if generation.tool_choice == _NO_TOOLS else generation.tools
+        if tools is not None and is_forced(generation.tool_choice):
+            tools = held_to_their_schemas(tools)
         return self._encoder.encode(
             ChatRequest(
                 model=self._status.model,

@@ -60,6 +60,8 @@ class BackendStatus(msgspec.Struct, frozen=True):
     """Where the engine is, when it is not in this process."""
     standing_by: tuple[str, ...] = ()
     """Of several engines, those that don't serve now: where, and why when they can't."""
+    forces_calls: bool = True
+    """Whether `tool_choice` "required" or a name makes sure of a call; else it is a wish that nobody reads."""
 
 
 class Backend(Protocol):

@@ -110,6 +110,12 @@ class Completing:
         readiness = self._health.engine_readiness()
         if not readiness.ready:
             raise Unavailable(readiness.reason, reason=readiness.cause)
+        if request.forces_call and not self._backend.status().forces_calls:
+            raise ParameterRefused(
+                'this engine can\'t be made to call a tool: send "auto", or leave tool_choice out',
+                param="tool_choice",
+                code="unsupported_parameter",
+            )
         clock = self._clock
         deadline = Deadline.after(began, soft_stop_seconds=_TOTAL_SECONDS, hard_cut_seconds=_TOTAL_SECONDS)
         async with (

@@ -77,6 +77,7 @@ class _Fields(msgspec.Struct, kw_only=True):
 
 
 _ANYTHING: Final = msgspec.json.Decoder()
+_FREE_CHOICES: Final = ("auto", "none")
 _KNOWN: Final = frozenset(_Fields.__struct_fields__)
 
 
@@ -109,6 +110,8 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     tools: bytes | None = None
     tool_choice: bytes | None = None
+    forces_call: bool = False
+    """The choice is "required" or a name: an answer without a call would be wrong."""
     one_call: bool = False
     """At most one tool call (`parallel_tool_calls: false`)."""
     response_format: bytes | None = None
@@ -148,6 +151,7 @@ class CompletionReader:
             seed=fields.seed,
             tools=tools,
             tool_choice=tool_choice,
+            forces_call=tool_choice is not None and msgspec.json.decode(tool_choice) not in _FREE_CHOICES,
             one_call=fields.parallel_tool_calls is False,
             response_format=self._format_of(fields),
             stream=bool(fields.stream),

@@ -1,6 +1,7 @@
 """Every challenge gets its own answer, at most N run, and what cannot be served is refused at once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.miner.process import MinerProcess, StubEngine
 from tests.miner.validator import Validator, challenge
 from tests.must_hold.conftest import NewValidator
 
-WEATHER = {
+WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
 }
@@ -164,6 +165,16 @@ async def test_tool_choice_reaches_the_engine(validator: Validator, engine: Stub
         assert seen["tool_choice"] == "none" or seen["tools"] == 0
     else:
         assert (seen["tool_choice"], seen["tools"]) == (choice, 1)
+        assert seen["strict_tools"] == (choice != "auto"), "else vLLM lets a forced call's arguments be any JSON"
+
+
+@pytest.mark.parametrize("strict", [True, False, None])
+async def test_whether_a_tool_is_strict_is_its_own_business(
+    validator: Validator, engine: StubEngine, *, strict: bool | None
+) -> None:
+    tools: list[Any] = [{"type": "function", "function": WEATHER["function"] | {"strict": strict}}, WEATHER]
+    await validator.ask("Weather?", tools=tools, tool_choice="required")
+    assert engine.stats().last_request["strict_tools"] == (1 if strict is False else 2)
 
 
 async def test_the_older_ways_to_ask(validator: Validator, engine: StubEngine) -> None:

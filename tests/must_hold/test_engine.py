@@ -236,15 +236,16 @@ async def test_a_validator_that_hangs_up_stops_the_engine(
     assert engine.stats().running == 0
 
 
+@pytest.mark.parametrize("flags", [(), ("--refuse-sum",)], ids=["today", "older"])
 @pytest.mark.parametrize("bytes_per_token", [4, 1])
 async def test_the_asked_length_is_made_to_fit_the_context(
-    start_miner: StartMiner, new_validator: NewValidator, bytes_per_token: int
+    start_miner: StartMiner, new_validator: NewValidator, bytes_per_token: int, flags: tuple[str, ...]
 ) -> None:
     """A validator asks for 12288 tokens by default; an engine with a smaller context must still be used.
 
     vLLM does not tell how long a prompt is, only that it is too long: guessing on and on would cost a call a token.
     """
-    with StubEngine("--max-model-len", "8192", "--bytes-per-token", str(bytes_per_token)) as small:
+    with StubEngine("--max-model-len", "8192", "--bytes-per-token", str(bytes_per_token), *flags) as small:
         miner = start_miner(VLLM_API_BASE=small.base_url, MIN_CONTEXT_TOKENS=8192)
         validator = await new_validator(miner)
         for length in (10, 500, 2000, 4000, 6000, 7500):

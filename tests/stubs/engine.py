@@ -1,7 +1,8 @@
 """A stand-in for vLLM's server: `python -m tests.stubs.engine`, a process of its own.
 
-It speaks the part of vLLM's OpenAI API that a miner uses, over real sockets and in vLLM's words: models, health,
-chat completions in one piece and as server-sent events, usage, and refusals. Beside that listener stands a second
+It speaks the part of vLLM's OpenAI API that a miner uses, over real sockets and in vLLM's words (those of 0.32, which
+`just test-vllm` compares): models, health, chat completions in one piece and as server-sent events, usage, and
+refusals. Beside that listener stands a second
 one, the control port: `GET /stub` tells what the engine saw (how many ran at once, who hung up and when), and
 `POST /stub` changes how it behaves, so that a test decides how an engine fails. When ready it prints one line of
 JSON with both ports; it ends when its standard input closes, so that no test can leave it behind.
@@ -127,10 +128,11 @@ class Request(msgspec.Struct):
 class Refused(Exception):
     """The engine answers with an error."""
 
-    def __init__(self, status: int, message: str, kind: str = "BadRequestError") -> None:
+    def __init__(self, status: int, message: str, kind: str = "BadRequestError", param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
+        self.param = param
 
 
 def text_of_last_user(messages: list[dict[str, Any]]) -> str:
@@ -165,8 +167,9 @@ STREAM_END: Final = b"0\r\n\r\n"
 class Engine:
     """The engine: its behaviour, what it saw, and the one place that answers requests."""
 
-    def __init__(self, model: str, max_model_len: int, bytes_per_token: int) -> None:
+    def __init__(self, model: str, max_model_len: int, bytes_per_token: int, *, refuse_sum: bool) -> None:
         self.model = model
+        self.refuse_sum = refuse_sum
         self.max_model_len = max_model_len
         self.bytes_per_token = bytes_per_token
         self.behaviour = Behaviour()
@@ -205,18 +208,33 @@ class Engine:
         return request, prompt
 
     def check_length(self, prompt: int, wanted: int | None) -> None:
-        """Refuse what does not fit, as vLLM does: it reads no more of a prompt than it needs to know that."""
+        """Refuse what does not fit, as vLLM does: it reads no more of a prompt than it needs to know that.
+
+        Today's lets `max_tokens` mean no more than is left; older ones refused the sum.
+        """
         context = self.max_model_len
         if wanted is not None and wanted < 1:
             raise Refused(400, f"max_tokens must be at least 1, got {wanted}. {ENGINE_SECRET}")
         if wanted is not None and wanted > context:
             raise Refused(
                 400,
-                f"max_tokens={wanted}cannot be greater than max_model_len=max_total_tokens={context}. "
-                "Please request fewer output tokens.",
+                f"max_tokens={wanted} cannot be greater than max_model_len={context}. "
+                f"Please request fewer output tokens. (parameter=max_tokens, value={wanted})",
+                param="max_tokens",
             )
+        if prompt >= context:
+            seen = context + 1
+            raise Refused(
+                400,
+                f"This model's maximum context length is {context} tokens. However, your prompt contains at least "
+                f"{seen} input tokens, which exceeds this limit even without any output tokens. Please reduce the "
+                f"length of the input prompt. (parameter=input_tokens, value={seen})",
+                param="input_tokens",
+            )
+        if not self.refuse_sum:
+            return
         seen = min(prompt, context - (wanted or 0) + 1)
-        if seen + (wanted or 0) > context or (wanted is None and prompt >= context):
+        if seen + (wanted or 0) > context:
             raise Refused(
                 400,
                 f"This model's maximum context length is {context} tokens. However, you requested {wanted or 0} "
@@ -228,7 +246,8 @@ class Engine:
     def check_values(self, request: Request) -> None:
         """The model, the sampling parameters and the shape of the messages."""
         if request.model != self.model:
-            raise Refused(404, f"The model `{request.model}` does not exist. {ENGINE_SECRET}", "NotFoundError")
+            text = f"The model `{request.model}` does not exist. Valid aliases: {self.model}. {ENGINE_SECRET}"
+            raise Refused(404, text, "NotFoundError", "model")
         if not request.messages:
             raise Refused(400, f"messages must not be empty. {ENGINE_SECRET}")
         if request.temperature is not None and request.temperature < 0:
@@ -283,7 +302,9 @@ class Generation:
             for name in self.request.__struct_fields__
             if name not in {"model", "messages", "tools", "stream_options"}
         }
-        stats.last_request["tools"] = len(self.request.tools or ())
+        tools = self.request.tools or []
+        stats.last_request["tools"] = len(tools)
+        stats.last_request["strict_tools"] = sum(tool["function"].get("strict") is True for tool in tools)
         if self.probe:
             stats.probes += 1
             return
@@ -300,17 +321,36 @@ class Generation:
         engine.stats.tokens += self.tokens
         engine.ended.append(Ended(started=self.started, ended=time.time(), tokens=self.tokens, how=how))
 
-    def event(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
-        """One server-sent event of the stream, as vLLM writes it."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish, "token_ids": None}
-        chunk = {
+    def event(self, delta: dict[str, Any], finish: str | None = None, **more: object) -> bytes:
+        """One server-sent event of the stream, as vLLM writes it; `more` are further fields of the chunk."""
+        choice: dict[str, Any] = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        if finish is not None:
+            choice["stop_reason"] = None
+        if "role" not in delta:
+            choice["token_ids"] = None
+        if self.options.get("continuous_usage_stats") and not self.behaviour.endless:  # else it would count itself out
+            more = {"usage": self.usage() | {"completion_tokens_details": None}} | more
+        return self.chunk([choice], **more)
+
+    def opening(self) -> bytes:
+        """The first event, before any text."""
+        return self.event({"role": "assistant", "content": ""}, prompt_token_ids=None, prompt_text=None)
+
+    def chunk(self, choices: list[dict[str, Any]], **more: object) -> bytes:
+        """An event with what all of them say."""
+        chunk: dict[str, Any] = {
             "id": self.name,
             "object": "chat.completion.chunk",
             "created": int(self.started),
             "model": self.engine.model,
-            "choices": [choice],
+            "choices": choices,
         }
-        return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+        return b"data: " + msgspec.json.encode(chunk | more) + b"\n\n"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The request's stream options."""
+        return self.request.stream_options or {}
 
     def usage(self) -> dict[str, int]:
         """The usage object."""
@@ -322,17 +362,9 @@ class Generation:
 
     def last_events(self, finish: str) -> bytes:
         """The end of a stream: finish reason, usage where asked for, and the done mark."""
-        out = self.event({"content": ""}, finish)
-        if (self.request.stream_options or {}).get("include_usage"):
-            chunk = {
-                "id": self.name,
-                "object": "chat.completion.chunk",
-                "created": int(self.started),
-                "model": self.engine.model,
-                "choices": list[Any](),
-                "usage": self.usage(),
-            }
-            out += b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+        out = self.event({}, finish)
+        if self.options.get("include_usage"):
+            out += self.chunk([], usage=self.usage(), system_fingerprint="vllm-0.32.0-91a81e0a")
         return out + b"data: [DONE]\n\n"
 
     def deltas(self) -> tuple[list[dict[str, Any]], str]:
@@ -343,8 +375,9 @@ class Generation:
             self.tokens = 12
             call = {"id": "chatcmpl-tool-1", "type": "function", "index": 0, "function": {"name": name}}
             parts = ('{"city": ', '"Oslo"}')
-            rest = [{"tool_calls": [{"index": 0, "function": {"arguments": part}}]} for part in parts]
-            return [{"tool_calls": [call]}, *rest], "tool_calls"
+            calls = [[call], *([{"index": 0, "function": {"arguments": part}}] for part in parts)]
+            named = isinstance(self.request.tool_choice, dict)
+            return [{"content": None, "tool_calls": one} for one in calls], "stop" if named else "tool_calls"
         text, finish = self.engine.answer_text(self.behaviour, self.request)
         self.tokens = max(1, len(text) // TOKEN_BYTES)
         size = max(1, -(-len(text) // max(1, self.behaviour.chunks)))
@@ -353,9 +386,9 @@ class Generation:
     def whole(self) -> bytes:
         """The answer without streaming, as one HTTP response."""
         deltas, finish = self.deltas()
-        text = "".join(delta.get("content", "") for delta in deltas)
-        message: dict[str, Any] = {"role": "assistant", "content": text or None, "tool_calls": []}
-        if finish == "tool_calls":
+        text = "".join(delta.get("content") or "" for delta in deltas)
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if any("tool_calls" in delta for delta in deltas):
             name = (self.request.tools or [])[0]["function"]["name"]
             function = {"name": name, "arguments": '{"city": "Oslo"}'}
             message["tool_calls"] = [{"id": "chatcmpl-tool-1", "type": "function", "function": function}]
@@ -376,8 +409,11 @@ class Generation:
             self.write(self.whole())
             return
         deltas, finish = self.deltas()
-        parts = [STREAM_HEAD, http_chunk(self.event({"role": "assistant", "content": ""}))]
-        parts += [http_chunk(self.event(delta)) for delta in deltas]
+        total, self.tokens = self.tokens, 0
+        parts = [STREAM_HEAD, http_chunk(self.opening())]
+        for at, delta in enumerate(deltas):
+            self.tokens = total * (at + 1) // len(deltas)
+            parts.append(http_chunk(self.event(delta)))
         parts += [http_chunk(self.last_events(finish)), STREAM_END]
         self.write(b"".join(parts))
 
@@ -398,7 +434,7 @@ class Generation:
         """The chunks with their pauses; `stop_at` leaves the rest of them unsaid."""
         deltas, finish = self.deltas()
         total, self.tokens = self.tokens, 0
-        self.write(STREAM_HEAD + http_chunk(self.event({"role": "assistant", "content": ""})))
+        self.write(STREAM_HEAD + http_chunk(self.opening()))
         for at, delta in enumerate(deltas):
             if at == stop_at:
                 return
@@ -410,7 +446,7 @@ class Generation:
 
     async def endless(self) -> None:
         """A text without an end."""
-        self.write(STREAM_HEAD + http_chunk(self.event({"role": "assistant", "content": ""})))
+        self.write(STREAM_HEAD + http_chunk(self.opening()))
         every = self.behaviour.sentence_every
         while True:
             self.tokens += 1
@@ -475,9 +511,9 @@ async def fault_huge_line(generation: Generation) -> None:
         await asyncio.sleep(1 / 64)
 
 
-def error_body(status: int, message: str, kind: str) -> bytes:
+def error_body(status: int, message: str, kind: str, param: str | None = None) -> bytes:
     """vLLM's error object."""
-    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": status}})
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": status}})
 
 
 async def fault_error_500(generation: Generation) -> None:
@@ -507,10 +543,11 @@ async def fault_wrong_model(generation: Generation) -> None:
 async def fault_over_context(generation: Generation) -> None:
     """The prompt does not fit."""
     text = (
-        "This model's maximum context length is 16 tokens. However, you requested 0 output tokens and your prompt "
-        "contains at least 17 input tokens, for a total of at least 17 tokens."
+        "This model's maximum context length is 16 tokens. However, your prompt contains at least 17 input tokens, "
+        "which exceeds this limit even without any output tokens. Please reduce the length of the input prompt. "
+        "(parameter=input_tokens, value=17)"
     )
-    generation.write(http(400, error_body(400, text, "BadRequestError")))
+    generation.write(http(400, error_body(400, text, "BadRequestError", "input_tokens")))
 
 
 async def fault_redirect(generation: Generation) -> None:
@@ -671,7 +708,7 @@ class EngineConnection(HttpProtocol):
             }
             self.write(http(200, msgspec.json.encode({"object": "list", "data": [card]})))
         elif path == "/version":
-            self.write(http(200, b'{"version": "0.33.0"}'))
+            self.write(http(200, b'{"version": "0.32.0"}'))
         elif path == "/v1/chat/completions" and method == "POST":
             self.complete(body)
         elif path.startswith("/redirected"):
@@ -686,7 +723,8 @@ class EngineConnection(HttpProtocol):
             request, prompt = self.engine.check(body)
         except Refused as refused:
             self.engine.stats.refused += 1
-            self.write(http(refused.status, error_body(refused.status, str(refused), refused.kind)))
+            body = error_body(refused.status, str(refused), refused.kind, refused.param)
+            self.write(http(refused.status, body))
             return
         generation = Generation(self.engine, self, request, prompt)
         generation.began()
@@ -774,7 +812,9 @@ async def until_input_closes() -> None:
 
 async def serve(arguments: argparse.Namespace) -> None:
     """Open both ports, say so, and serve until the input closes."""
-    engine = Engine(arguments.model, arguments.max_model_len, arguments.bytes_per_token)
+    engine = Engine(
+        arguments.model, arguments.max_model_len, arguments.bytes_per_token, refuse_sum=arguments.refuse_sum
+    )
     listener = Listener(engine, arguments.host, arguments.port)
     await listener.listen()
     loop = asyncio.get_running_loop()
@@ -796,6 +836,7 @@ def main() -> None:
     parser.add_argument("--model", default="stub/model")
     parser.add_argument("--max-model-len", type=int, default=262_144)
     parser.add_argument("--bytes-per-token", type=int, default=TOKEN_BYTES, help="how dense prompts are")
+    parser.add_argument("--refuse-sum", action="store_true", help="refuse prompt and max_tokens over the context")
     parser.add_argument("--forever", action="store_true", help="do not watch standard input")
     uvloop.run(serve(parser.parse_args()))
 

@@ -127,6 +127,17 @@ def test_tool_calls_there_and_back(client: openai.OpenAI, engine: StubEngine) ->
     assert answer.choices[0].message.content == "It rains."
 
 
+def test_a_named_call_ends_as_a_call(client: openai.OpenAI, engine: StubEngine) -> None:
+    """vLLM says `stop` after it."""
+    engine.behave(tool_call=True)
+    named: Any = {"type": "function", "function": {"name": "weather"}}
+    create: Any = client.chat.completions.create
+    asked = {"model": "x", "messages": MESSAGES, "tools": [TOOL], "tool_choice": named}
+    assert create(**asked).choices[0].finish_reason == "tool_calls"
+    *_, last = create(**asked, stream=True)
+    assert last.choices[0].finish_reason == "tool_calls"
+
+
 def test_a_streams_tool_call_is_named_once(client: openai.OpenAI, engine: StubEngine) -> None:
     engine.behave(tool_call=True, chunks=3, token_ms=20)
     chunks = list(client.chat.completions.create(model="x", messages=MESSAGES, tools=[TOOL], stream=True))

@@ -24,7 +24,7 @@ from tests.conftest import StartMiner
 from tests.miner.canary import API_KEY
 from tests.miner.http import encode, once, post_whatever_happens
 from tests.miner.process import MinerProcess, StubEngine
-from tests.v1.asking import COMPLETIONS, HEADERS, admin, body, error_of, events, post
+from tests.v1.asking import COMPLETIONS, HEADERS, TOOL, admin, body, error_of, events, post
 
 WITHOUT_KEY = {"content-type": "application/json"}
 
@@ -97,6 +97,18 @@ async def test_a_prompt_that_ollama_would_cut(start_miner: StartMiner) -> None:
             error = error_of(reply)
             assert (reply.status, error["param"], error["code"]) == (400, "messages", "context_length_exceeded")
             assert "16384 tokens" in error["message"]
+        miner.stop()
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}], ids=str)
+async def test_a_call_that_ollama_cannot_be_made_to_make(start_miner: StartMiner, choice: object) -> None:
+    with StubOllama("--context", "16384") as ollama:
+        miner = start_miner(LLM_BACKEND="ollama", OLLAMA_BASE_URL=ollama.root, DEFAULT_MODEL="qwen2.5:7b")
+        for stream in (False, True):
+            reply = await post(miner, body(tools=[TOOL], tool_choice=choice, stream=stream))
+            error = error_of(reply)
+            assert (reply.status, error["param"], error["code"]) == (400, "tool_choice", "unsupported_parameter")
+        assert (await post(miner, body(tools=[TOOL], tool_choice="auto"))).status == 200
         miner.stop()
 
 
