@@ -70,12 +70,13 @@ class Answering:
             raise Unavailable(readiness.told_to_strangers(), reason=readiness.cause)
         clock = self._clock
         async with self._admission.slot(deadline, owner):
-            started, wall_started = clock.monotonic(), clock.wall()
+            started, wall_started, at_once = clock.monotonic(), clock.wall(), self._admission.running
             draft = Draft()
-            first_token = await self._write(self._generation(challenge, deadline, started), draft, deadline)
+            generation = self._generation(challenge, deadline, started, at_once)
+            first_token = await self._write(generation, draft, deadline)
             ended = clock.monotonic()
         if first_token is not None:
-            self._rate.observe(draft.completion_tokens or draft.deltas, ended - first_token)
+            self._rate.observe(draft.completion_tokens or draft.deltas, ended - first_token, at_once)
         answer = self._finish(challenge, draft, deadline, wall_started, ended)
         return Answered(
             answer=answer,
@@ -86,12 +87,12 @@ class Answering:
             deltas=draft.deltas,
         )
 
-    def _generation(self, challenge: Challenge, deadline: Deadline, now: float) -> Generation:
+    def _generation(self, challenge: Challenge, deadline: Deadline, now: float, at_once: int) -> Generation:
         defaults = self._defaults
         temperature = defaults.temperature if challenge.temperature is None else challenge.temperature
         top_p = defaults.top_p if challenge.top_p is None else challenge.top_p
         max_tokens = int(challenge.max_tokens or defaults.max_tokens)
-        affordable = self._rate.affordable(deadline.left(now))
+        affordable = self._rate.affordable(deadline.left(now), at_once)
         return Generation(
             messages=bytes(challenge.messages),
             max_tokens=max_tokens if affordable is None else min(max_tokens, affordable),

@@ -9,23 +9,27 @@ _LEAST_SECONDS: Final = 0.5
 
 
 class TokenRate:
-    """Tokens per second of one request, smoothed over the latest ones."""
+    """Tokens per second of one request, smoothed over the latest ones, for each load: 1, 2-3, 4-7... at once."""
 
     def __init__(self) -> None:
-        self.tokens_per_second = 0.0
+        self._rates: dict[int, float] = {}
 
-    def observe(self, tokens: int, seconds: float) -> None:
-        """Take in one finished request; too short ones say nothing about speed and are left out."""
+    def observe(self, tokens: int, seconds: float, at_once: int) -> None:
+        """Take in one finished request that began as one of `at_once`; too short ones say nothing about speed."""
         if tokens < _LEAST_TOKENS or seconds < _LEAST_SECONDS:
             return
-        rate = tokens / seconds
-        if self.tokens_per_second == 0.0:
-            self.tokens_per_second = rate
-        else:
-            self.tokens_per_second += _SMOOTHING * (rate - self.tokens_per_second)
+        rate, load = tokens / seconds, at_once.bit_length()
+        known = self._rates.get(load, rate)
+        self._rates[load] = known + _SMOOTHING * (rate - known)
 
-    def affordable(self, seconds: float) -> int | None:
-        """Tokens that can be written in `seconds`, with a quarter on top for a good run; None when not known yet."""
-        if self.tokens_per_second == 0.0:
+    def affordable(self, seconds: float, at_once: int) -> int | None:
+        """Tokens that can be written in `seconds`, with a quarter on top for a good run; None when not known yet.
+
+        Others may leave while this request goes on: the fastest of this load and all smaller ones counts, or a busy
+        minute would cut the answers of the quiet one after it short.
+        """
+        load = at_once.bit_length()
+        rates = [rate for known, rate in self._rates.items() if known <= load]
+        if not rates:
             return None
-        return max(_LEAST_TOKENS, int(self.tokens_per_second * seconds * _HEADROOM))
+        return max(_LEAST_TOKENS, int(max(rates) * seconds * _HEADROOM))
