@@ -36,6 +36,12 @@ register-dry-run *ARGS: _env
 test *ARGS: _env-dev
     @exec .venv/bin/python -m pytest "$@"
 
+# Test with a real vLLM on the CPU, which is made once (python3.11, some gigabytes); arguments go to pytest
+[group('develop')]
+[no-exit-message]
+test-vllm *ARGS: _env-dev
+    @exec .venv/bin/python -m tests.vllm "$@"
+
 # Check format, lint and types
 [group('develop')]
 [no-exit-message]

@@ -18,11 +18,18 @@ COMPILE = (
 )
 # What to lock, from which input, for which oldest python. The dev lock comes after the runtime's and agrees with it.
 RUNTIME = ("pyproject.toml", "--extra", "embedded", "--python-version", "3.12")
+# Torch is chosen by hand: see tests/vllm/torch.in.
+TORCH = ("torch", "torchaudio", "torchcodec", "torchvision", "triton")
+WITHOUT_TORCH = (
+    *("--overrides", "tests/vllm/left_out.in"),
+    *(option for name in TORCH for option in ("--no-emit-package", name)),
+)
 LOCKS = (
     ("requirements.lock", RUNTIME),
     ("requirements-dev.lock", (*RUNTIME, "--group", "dev", "--constraints", "requirements.lock")),
     ("toolchain/build.lock", ("toolchain/build.in", "--python-version", "3.12")),
     ("toolchain/tools.lock", ("toolchain/tools.in", "--python-version", "3.9")),
+    ("tests/vllm/requirements.lock", ("tests/vllm/requirements.in", "--python-version", "3.11", *WITHOUT_TORCH)),
 )
 
 

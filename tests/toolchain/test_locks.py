@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "requirements.lock"
 DEVELOPMENT = ROOT / "requirements-dev.lock"
-LOCKS = [RUNTIME, DEVELOPMENT, ROOT / "toolchain" / "build.lock", ROOT / "toolchain" / "tools.lock"]
+LOCKS = [
+    *(RUNTIME, DEVELOPMENT, ROOT / "toolchain" / "build.lock", ROOT / "toolchain" / "tools.lock"),
+    ROOT / "tests" / "vllm" / "requirements.lock",
+]
 
 PINNED = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>[^ ;\\]+)")
 INDEX_SETTING = re.compile(rb"(?:index[-_]url|find[-_]links|registry)\W{1,5}(?:https?|file)://", re.IGNORECASE)
