@@ -362,9 +362,11 @@ class Generation:
 
     def last_events(self, finish: str) -> bytes:
         """The end of a stream: finish reason, usage where asked for, and the done mark."""
-        out = self.event({}, finish)
+        version = {"system_fingerprint": "vllm-0.32.0-91a81e0a"}  # in the last event, whichever that is
         if self.options.get("include_usage"):
-            out += self.chunk([], usage=self.usage(), system_fingerprint="vllm-0.32.0-91a81e0a")
+            out = self.event({}, finish) + self.chunk([], usage=self.usage(), **version)
+        else:
+            out = self.event({}, finish, **version)
         return out + b"data: [DONE]\n\n"
 
     def deltas(self) -> tuple[list[dict[str, Any]], str]:
