@@ -1,6 +1,6 @@
 """What differs between vLLM and Ollama: how to find the model, its context, and whether the engine is well."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import msgspec
@@ -159,12 +159,10 @@ def _chosen(engine: str, wanted: str | None, names: list[str], same: Callable[[s
         return names[0]
     if found is None:
         what = f"model {wanted} not found" if wanted else "DEFAULT_MODEL is not set"
-        raise BackendUnavailable(f"{what}, {engine} has {_listed(names)}: set DEFAULT_MODEL to one of them")
+        if not names:
+            raise BackendUnavailable(f"{what}, {engine} has no model at all: give it one")
+        raise BackendUnavailable(f"{what}, {engine} has {', '.join(names)}: set DEFAULT_MODEL to one of them")
     return found
-
-
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(names) or "none"
 
 
 def _same_model(name: str, other: str) -> bool:

@@ -60,6 +60,15 @@ async def test_a_model_that_is_not_there_is_named_with_those_that_are(connect: C
     )
 
 
+@pytest.mark.parametrize(
+    ("wanted", "says"), [("qwen2.5:14b", "model qwen2.5:14b not found"), (None, "DEFAULT_MODEL is not set")]
+)
+async def test_an_engine_without_models_is_told(connect: Connect, wanted: str | None, says: str) -> None:
+    with StubOllama("--empty") as server:
+        reason = (await connect(server, wanted)).status().reason
+    assert reason == f"{says}, Ollama has no model at all: give it one"
+
+
 async def test_the_address_may_end_with_v1(connect: Connect) -> None:
     with StubOllama("--context", str(LEAST)) as server:
         backend = await connect(server, address=server.root + "/v1/")

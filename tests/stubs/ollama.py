@@ -96,7 +96,7 @@ class Ollama:
     """The server: its models, the loaded ones, and what it saw."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.models: list[str] = [full_name(name) for name in arguments.model]
+        self.models: list[str] = [] if arguments.empty else [full_name(name) for name in arguments.model]
         self.own_context: int = arguments.model_context
         self.context: int = min(arguments.num_ctx or arguments.context, self.own_context)
         self.num_ctx: int = arguments.num_ctx
@@ -392,6 +392,7 @@ def main() -> None:
     parser.add_argument("--num-ctx", type=int, default=0, help="PARAMETER num_ctx of the model's Modelfile")
     parser.add_argument("--keep-alive", default="5m", help="OLLAMA_KEEP_ALIVE")
     parser.add_argument("--load-ms", type=float, default=50)
+    parser.add_argument("--empty", action="store_true", help="no model was pulled yet")
     parser.add_argument("--old", action="store_true", help="a version whose /api/ps knows no context_length")
     uvloop.run(serve(parser.parse_args()))
 
