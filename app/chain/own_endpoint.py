@@ -34,7 +34,7 @@ class Endpoint:
     """What the operator said of the miner's address; `allow_local` is for private networks."""
 
     def __init__(self, settings: Settings, *, address: str | None, port: int | None, allow_local: bool) -> None:
-        self._given = address or settings.external_address
+        self._given = settings.external_address if address is None else address
         self._port = port or settings.external_port or settings.api_port
         self._allow_local = allow_local
 

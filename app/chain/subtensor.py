@@ -9,7 +9,7 @@ import contextlib
 import ipaddress
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 READ_SECONDS: Final = 30.0
 FINALITY_SECONDS: Final = 120.0
-_CLOSE_SECONDS: Final = 2.0
 _RAO: Final = 10**9
 _SR25519: Final = 1
 _PALLET: Final = "SubtensorModule"
@@ -92,18 +91,11 @@ class Subtensor:
             error = result.error
             raise why_not_taken(error.name if error else None, result.message, self.subnet, axon)
 
-    @contextlib.asynccontextmanager
-    async def _client(self) -> AsyncGenerator["bittensor.Client"]:
+    def _client(self) -> "contextlib.AbstractAsyncContextManager[bittensor.Client]":
         _prepare_sdk(self.subnet, asyncio.get_running_loop())
-        import bittensor as bt  # noqa: PLC0415 - takes over a second: only where the chain is used
+        from app.chain.sdk_client import connected  # noqa: PLC0415 - takes over a second: only where the chain is used
 
-        client = bt.Client(self.subnet.node, fallback_endpoints=[], archive_endpoints=[])
-        try:
-            yield await client.connect()
-        finally:
-            # A node that hangs would hold up even the good-bye.
-            with contextlib.suppress(TimeoutError, OSError):
-                await asyncio.wait_for(client.close(), _CLOSE_SECONDS)
+        return connected(self.subnet.node)
 
     async def _guarded[T](self, work: Awaitable[T], signer: "_Signer | None" = None) -> T:
         """Do it within the time-out, and turn what the SDK raises into ours."""

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import bittensor_core  # pyright: ignore[reportMissingTypeStubs]
 import msgspec
@@ -257,7 +257,7 @@ def test_a_wallet_made_by_bittensors_own_tools(tmp_path: Path, *, encrypt: bool)
     password.write_text(PASSWORD)
     password.chmod(0o600)
     hotkey = load_hotkey(Settings(wallet_path=tmp_path, hotkey_password_file=password))
-    assert hotkey.ss58 == made.hotkeypub.ss58_address
+    assert hotkey.ss58 == cast("Any", made).hotkeypub.ss58_address
 
 
 def test_whether_there_are_wallets(tmp_path: Path) -> None:
