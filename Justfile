@@ -30,6 +30,18 @@ register *ARGS: _env
 register-dry-run *ARGS: _env
     @exec .venv/bin/loosh-miner register --dry-run "$@"
 
+# Show how the running miner does; exit code 0 ready, 3 not ready, 1 none runs
+[group('run')]
+[no-exit-message]
+status *ARGS: _env
+    @exec .venv/bin/loosh-miner status "$@"
+
+# List the validators that may call
+[group('run')]
+[no-exit-message]
+validators *ARGS: _env
+    @exec .venv/bin/loosh-miner validators "$@"
+
 # Run the tests; arguments go to pytest
 [group('develop')]
 [no-exit-message]

@@ -7,8 +7,9 @@ from typing import Final
 import msgspec
 
 from app.chain.challenge_api import ChallengeApi
+from app.chain.list_origins import list_origins
 from app.chain.metagraph_child import ChildMetagraph
-from app.chain.networks import Subnet, subnet_of
+from app.chain.networks import subnet_of
 from app.chain.own_endpoint import Endpoint
 from app.clock import Clock
 from app.domain.alarms import AlarmBoard
@@ -100,16 +101,12 @@ def _sources(
 ) -> tuple[ValidatorSource, ...]:
     if watch is None:
         return ()
-    subnet = subnet_of(settings)
+    origins = list_origins(settings)
+    chain = ChildMetagraph(subnet_of(settings))
     return (
-        MetagraphValidators(ChildMetagraph(subnet), watch, metagraph_origin(subnet), _endpoint(settings)),
-        ChallengeApi(settings.challenge_api_url, identity.hotkey, settings.challenge_api_key, clock),
+        MetagraphValidators(chain, watch, origins["metagraph"], find_own_axon(settings)),
+        ChallengeApi(origins["challenge-api"], identity.hotkey, settings.challenge_api_key, clock),
     )
-
-
-def metagraph_origin(subnet: Subnet) -> str:
-    """Name the subnet that a list is of: one of another network or netuid is never used."""
-    return f"{subnet.node_shown} netuid {subnet.netuid}"
 
 
 def _serves_everybody(loaded: LoadedSettings, identity: Identity) -> bool:
@@ -121,7 +118,8 @@ def _serves_everybody(loaded: LoadedSettings, identity: Identity) -> bool:
     return identity.development and not asked_for
 
 
-def _endpoint(settings: Settings) -> Callable[[Axon | None], Awaitable[Axon | None]]:
+def find_own_axon(settings: Settings) -> Callable[[Axon | None], Awaitable[Axon | None]]:
+    """Give what finds this miner's address, as far as it can be known; it is told what is posted."""
     endpoint = Endpoint(settings, address=None, port=None, allow_local=True)
 
     async def ours(posted: Axon | None) -> Axon | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chain.api_process import ChallengeApiProcess
 from tests.chain.node_process import ChainNode
 from tests.chain.runtime_metadata import runtime_metadata
 from tests.miner.canary import Evidence, marks
@@ -109,6 +110,20 @@ def start_chain() -> Iterator[StartChain]:
     yield start
     for node in started:
         node.stop()
+
+
+@pytest.fixture(scope="module")
+def challenge_api_process() -> Iterator[ChallengeApiProcess]:
+    """The Challenge API's stand-in for a module."""
+    with ChallengeApiProcess() as api:
+        yield api
+
+
+@pytest.fixture
+def challenge_api(challenge_api_process: ChallengeApiProcess) -> ChallengeApiProcess:
+    """The module's Challenge API, behaving well and listing nobody."""
+    challenge_api_process.behave()
+    return challenge_api_process
 
 
 @pytest.fixture

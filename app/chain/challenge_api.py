@@ -39,7 +39,7 @@ class ChallengeApi:
 
     def __init__(self, url: str, hotkey: Hotkey, key: Secret[str] | None, clock: Clock) -> None:
         self.source: Final = "challenge-api"
-        self.origin = url.rstrip("/")
+        self.origin: Final = url.rstrip("/")
         self._hotkey = hotkey
         self._key = key
         self._clock = clock

@@ -19,6 +19,8 @@ from app.cli.hardware import hardware
 from app.cli.models import models
 from app.cli.register import register
 from app.cli.serve import serve
+from app.cli.status import status
+from app.cli.validators import validators
 from app.cli.version import version
 from app.errors import ComputeFileError, FirewallRefused, MinerError, NothingFits, SettingsError, WalletError
 from app.validator.errors import MinerNotReady, MinerRefused
@@ -53,6 +55,8 @@ cli.add_command(models)
 cli.add_command(engine)
 cli.add_command(hardware)
 cli.add_command(register)
+cli.add_command(status)
+cli.add_command(validators)
 cli.add_command(version)
 
 
