@@ -40,11 +40,29 @@ class Dialect(Protocol):
         ...
 
 
+class _LlamaMeta(msgspec.Struct):
+    n_ctx: int
+
+
 class _ModelCard(msgspec.Struct):
-    """One entry of `/v1/models`; `max_model_len` is vLLM's own addition, in tokens."""
+    """One entry of `/v1/models`; `max_model_len` is vLLM's own addition, `meta.n_ctx` llama.cpp's: tokens for each."""
 
     id: str
     max_model_len: int | None = None
+    meta: object = None
+
+    @property
+    def llama_context(self) -> int:
+        """What llama.cpp's own server gives to each of its slots, in tokens; 0 when this is another engine."""
+        try:
+            return msgspec.convert(self.meta, _LlamaMeta).n_ctx
+        except msgspec.ValidationError:
+            return 0
+
+    @property
+    def context(self) -> int:
+        """The context of one request in tokens; 0 when the engine does not say."""
+        return self.max_model_len or self.llama_context
 
 
 class _ModelList(msgspec.Struct):
@@ -52,7 +70,7 @@ class _ModelList(msgspec.Struct):
 
 
 class Vllm(msgspec.Struct, frozen=True):
-    """vLLM, and whatever else answers `/v1/models` (`/health` and `max_model_len` may be missing there)."""
+    """vLLM, and whatever else answers `/v1/models` (`/health` and the context may be missing there)."""
 
     model: str | None
     least_context: int
@@ -67,11 +85,15 @@ class Vllm(msgspec.Struct, frozen=True):
             raise BackendUnavailable(f"vLLM at {http.root} says that it is not well (/health: {status}): see its log")
         models = (await http.ask("/v1/models", _ModelList)).data
         chosen = _chosen(self.name, self.model, [card.id for card in models], lambda name, other: name == other)
-        context = next(card.max_model_len for card in models if card.id == chosen) or 0
-        if 0 < context < self.least_context:
+        card = next(card for card in models if card.id == chosen)
+        context, need = card.context, self.least_context
+        if 0 < context < need:
+            option = f"--max-model-len {need} or more"
+            if card.llama_context:  # its option is for all slots together
+                option = f"--ctx-size {need} or more for each of its slots (--parallel)"
             raise BackendUnavailable(
-                f"vLLM serves {chosen} with a context of {context} tokens, and {self.least_context} are needed: start"
-                f" it with --max-model-len {self.least_context} or more, or lower MIN_CONTEXT_TOKENS"
+                f"vLLM serves {chosen} with a context of {context} tokens, and {need} are needed: start it with"
+                f" {option}, or lower MIN_CONTEXT_TOKENS"
             )
         return BackendStatus(ready=True, model=chosen, context_tokens=context, address=http.root)
 

@@ -177,8 +177,9 @@ class OpenAiBackend:
             if events.done:
                 await _drain(response)
                 break
-            if end.completion_tokens > generation.max_tokens:
-                end.finish = "length"
+            written = end.completion_tokens or events.texts  # llama.cpp's own server counts at the end only
+            if written > generation.max_tokens:
+                end.finish, end.completion_tokens = "length", written
                 break
             if gathering is not None and (seconds := gathering.seconds(events.pieces)):
                 await gathering.pause(seconds)

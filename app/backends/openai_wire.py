@@ -82,6 +82,8 @@ class EventStream:
         self._rest = b""
         self.pieces = 0
         """How many events came so far."""
+        self.texts = 0
+        """How many of them brought text; each is a token at least."""
         self.done = False
         """Whether the engine has said `[DONE]`."""
 
@@ -94,7 +96,7 @@ class EventStream:
         for chunk in self._chunks(lines):
             self.pieces += 1
             merged = merged or Delta()
-            _merge(merged, chunk)
+            self.texts += _merge(merged, chunk)
         return merged
 
     def _chunks(self, lines: list[bytes]) -> Iterator[_Chunk]:
@@ -122,12 +124,13 @@ class EventStream:
             raise BackendUnavailable("the engine sends what is no chat completion") from None
 
 
-def _merge(delta: Delta, chunk: _Chunk) -> None:
+def _merge(delta: Delta, chunk: _Chunk) -> bool:
+    """Add the chunk; gives whether it brought text."""
     if chunk.usage is not None:
         delta.prompt_tokens = chunk.usage.prompt_tokens or delta.prompt_tokens
         delta.completion_tokens = chunk.usage.completion_tokens or delta.completion_tokens
     if not chunk.choices:
-        return
+        return False
     choice = chunk.choices[0]
     if choice.delta is not None:
         delta.text += choice.delta.content or ""
@@ -135,6 +138,7 @@ def _merge(delta: Delta, chunk: _Chunk) -> None:
             delta.tool_calls += tuple(_tool_call(call) for call in choice.delta.tool_calls)
     if choice.finish_reason is not None:
         delta.finish = _finish_reason(choice.finish_reason)
+    return choice.delta is not None and bool(choice.delta.content)
 
 
 def _tool_call(call: _ToolCall) -> ToolCallDelta:

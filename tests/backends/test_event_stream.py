@@ -54,6 +54,7 @@ def test_any_cut_gives_the_same_text(cuts: list[int]) -> None:
     assert text == "Grüße ☔\n\ndata: not an event"
     assert calls == [("a", "f", "{}")]
     assert (finish, tokens, events.done) == ("tool_calls", (7, 3), True)
+    assert events.texts == 2, "calls and empty texts are not counted"
 
 
 def test_threat_14_lone_surrogates_are_replaced() -> None:
