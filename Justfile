@@ -74,6 +74,18 @@ fmt: _env-dev
 bench *ARGS: _env-dev
     @exec .venv/bin/python -m tests.bench "$@"
 
+# Measure the configured engine beside llama.cpp's own server and one locked Llama: tokens/s, latencies
+[group('develop')]
+[no-exit-message]
+bench-engine *ARGS: _env-dev
+    @exec .venv/bin/python -m tests.bench.engine "$@"
+
+# Build llama.cpp's own server once (minutes), for the tests and the benchmark that use it
+[group('develop')]
+[no-exit-message]
+build-llama-server: _env-dev
+    @exec .venv/bin/python -m tests.peers.llama_build
+
 # Make all locks anew; `just lock --upgrade` moves to the latest versions
 [group('maintain')]
 lock *ARGS:

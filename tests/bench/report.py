@@ -65,7 +65,7 @@ def figure(value: float | None) -> str:
 
 def coloured(verdict: str) -> str:
     """The verdict with its colour."""
-    colours = {"aim": "green", "must": "yellow", "over": "red"}
+    colours = {"aim": "green", "must": "yellow", "over": "red", "under": "red"}
     return f"[{colours[verdict]}]{verdict}[/]" if verdict else ""
 
 
