@@ -107,8 +107,7 @@ def _ollama(
             return fit
         used = ()
     else:
-        count = wishes.tensor_parallel or shards(group, facts)
-        used = group.gpus[:count]
+        used = group.gpus[: shards(group, facts)]
         fit = Fit(
             place="gpu",
             memory=group.memory,

@@ -19,13 +19,20 @@ def _as_env(plan: Plan) -> str:
     if plan.command:
         lines.append(f"# {' '.join(plan.command)}")
     environment = plan.environment or plan.miner
-    lines += [f"{name}={value}" for name, value in environment.items()]
+    lines += [_assignment(name, value) for name, value in environment.items()]
     return "\n".join(lines) + "\n"
 
 
 def _as_miner(plan: Plan) -> str:
     """Lines for the miner's `.env`."""
-    return "\n".join([f"# {headline(plan)}", *(f"{name}={value}" for name, value in plan.miner.items())]) + "\n"
+    return "\n".join([f"# {headline(plan)}", *(_assignment(name, value) for name, value in plan.miner.items())]) + "\n"
+
+
+def _assignment(name: str, value: str) -> str:
+    """Quote what `.env` and EnvironmentFile= would not read whole."""
+    if not set(value) & set(" \t'\"\\#$"):
+        return f"{name}={value}"
+    return f"{name}='{value}'" if "'" not in value else f'{name}="{value}"'
 
 
 def _as_json(plan: Plan) -> str:

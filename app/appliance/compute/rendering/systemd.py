@@ -108,12 +108,12 @@ def _unit(plan: Plan) -> str:
 def _command(plan: Plan) -> str:
     """One flag a line."""
     program, verb, repository, *flags = plan.command
-    lines = [f"{program} {verb} {_quoted(repository)}"]
+    lines = [f"{program} {verb} {_argument(repository)}"]
     for word in flags:
         if word.startswith("--"):
             lines.append(f"    {word}")
         else:
-            lines[-1] += f" {_quoted(word)}"
+            lines[-1] += f" {_argument(word)}"
     return " \\\n".join(lines)
 
 
@@ -125,9 +125,14 @@ def _homes(plan: Plan) -> Iterator[str]:
         yield f"{'BindPaths' if folder in at_home else 'ReadWritePaths'}={_quoted(folder)}"
 
 
+def _argument(word: str) -> str:
+    """Only a command has variables."""
+    return _quoted(word.replace("$", "$$"))
+
+
 def _quoted(word: str) -> str:
-    """Write a word so that systemd reads it as one, and takes nothing in it for a specifier or a variable."""
-    word = word.replace("%", "%%").replace("$", "$$")
+    """Write a word so that systemd reads it as one, and takes nothing in it for a specifier."""
+    word = word.replace("%", "%%")
     if any(letter in word for letter in " \t\"'\\;"):
         return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return word

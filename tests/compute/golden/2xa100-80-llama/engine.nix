@@ -1,0 +1,72 @@
+# llama3.1-70b-instruct awq_int4, context 65536 on 1 x NVIDIA A100-SXM4-80GB (81920 MiB), tier a100_80gb: made by loosh-miner engine render
+# no revision yet: run loosh-miner models pull first, then render again
+{ ... }:
+{
+  virtualisation.oci-containers.containers.vllm = {
+    image = "docker.io/vllm/vllm-openai:v0.33.0"; # pin it by its digest
+    cmd = [
+      "hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4"
+      "--served-model-name"
+      "meta-llama/Llama-3.1-70B-Instruct"
+      "--host"
+      "0.0.0.0"
+      "--port"
+      "8001"
+      "--max-model-len"
+      "65536"
+      "--gpu-memory-utilization"
+      "0.90"
+      "--tensor-parallel-size"
+      "1"
+      "--max-num-seqs"
+      "64"
+      "--enable-prefix-caching"
+      "--enable-auto-tool-choice"
+      "--tool-call-parser"
+      "llama3_json"
+      "--chat-template"
+      "/vllm-workspace/examples/tool_chat_template_llama3.1_json.jinja"
+      "--generation-config"
+      "vllm"
+    ];
+    environment = {
+      HF_HOME = "/var/cache/vllm/huggingface";
+      HF_HUB_OFFLINE = "1";
+      VLLM_CACHE_ROOT = "/var/cache/vllm/vllm";
+      TRITON_CACHE_DIR = "/var/cache/vllm/triton";
+      TORCHINDUCTOR_CACHE_DIR = "/var/cache/vllm/inductor";
+      VLLM_NO_USAGE_STATS = "1";
+      DO_NOT_TRACK = "1";
+    };
+    devices = [
+      "nvidia.com/gpu=0"
+    ];
+    volumes = [
+      "/var/cache/vllm:/var/cache/vllm"
+    ];
+    ports = [
+      "127.0.0.1:8001:8001"
+    ];
+    extraOptions = [
+      "--shm-size=8g"
+    ];
+  };
+  hardware.nvidia-container-toolkit.enable = true;
+  systemd.services.podman-vllm = {
+    after = [
+      "nvidia-container-toolkit-cdi-generator.service"
+    ];
+    requires = [
+      "nvidia-container-toolkit-cdi-generator.service"
+    ];
+    serviceConfig.TimeoutStartSec = "45min";
+  };
+  systemd.tmpfiles.rules = [
+    "d /var/cache/vllm 0700 root root -"
+  ];
+  services.loosh-miner.settings = {
+    LLM_BACKEND = "vllm";
+    DEFAULT_MODEL = "meta-llama/Llama-3.1-70B-Instruct";
+    VLLM_API_BASE = "http://127.0.0.1:8001/v1";
+  };
+}
