@@ -11,10 +11,10 @@ from app.appliance.firewall import Firewall
 from app.appliance.last_good_rules import LastGoodFile
 from app.appliance.nftables import Nftables
 from app.chain.challenge_api import ChallengeApi
+from app.chain.list_origins import list_origins
 from app.chain.metagraph_child import ChildMetagraph
 from app.chain.networks import Subnet, subnet_of
 from app.clock import Clock
-from app.composition_calling import metagraph_origin
 from app.domain.allow_list import AllowedValidator, ListSource
 from app.domain.chain_watch import permitted
 from app.domain.list_refresh import TIMEOUT_SECONDS
@@ -79,7 +79,7 @@ async def _fresh(loaded: LoadedSettings, clock: Clock) -> Named:
     warnings += [f"{failure}; its last list is taken, if it is not too old" for failure in failures]
     for source, answer in zip(("metagraph", "challenge-api"), answers, strict=True):
         if not isinstance(answer, ChainError):
-            origin = _origins(settings)[source]
+            origin = list_origins(settings)[source]
             lists[source] = SourceList(source=source, origin=origin, fetched=clock.wall(), validators=answer)
     named = _merged(settings, lists, clock)
     return Named(named.validators, tuple(warnings))
@@ -108,15 +108,8 @@ async def _ask(
 
 def _kept(settings: Settings) -> dict[ListSource, SourceList]:
     """Lists of this subnet and this Challenge API, however old."""
-    origins = _origins(settings)
+    origins = list_origins(settings)
     return {one.source: one for one in kept_lists(settings.state_dir) if origins.get(one.source) == one.origin}
-
-
-def _origins(settings: Settings) -> Mapping[ListSource, str]:
-    return {
-        "metagraph": metagraph_origin(subnet_of(settings)),
-        "challenge-api": settings.challenge_api_url.rstrip("/"),
-    }
 
 
 def _merged(settings: Settings, lists: Mapping[ListSource, SourceList], clock: Clock) -> Named:
