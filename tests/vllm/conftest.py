@@ -19,6 +19,8 @@ from tests.vllm.server import CONTEXT, VllmServer
 
 PARTS_IN: Final = "VLLM_TEST_PARTS"
 HERE: Final = Path(__file__).parent
+READY_SECONDS: Final = 120.0
+"""The first token of this engine can take long where others use the processors."""
 
 type NewValidator = Callable[[], Awaitable[Validator]]
 
@@ -52,11 +54,16 @@ def start_miner(vllm: VllmServer, evidence: Evidence, tmp_path_factory: pytest.T
             "VLLM_API_BASE": vllm.base_url,
             "DEFAULT_MODEL": "smollm2",
             "MIN_CONTEXT_TOKENS": CONTEXT,
+            "PROBE_INTERVAL_SECONDS": 30,
+            "PROBE_TIMEOUT_SECONDS": 30,  # a probe waits behind a long prompt, which takes this engine many seconds
             "ENABLE_RATE_LIMITS": "false",
         }
         miner = MinerProcess(home or tmp_path_factory.mktemp("miner"), defaults | settings, evidence)
         started.append(miner)
-        return miner.start(wait=wait)
+        miner.start(wait=False)
+        if wait:
+            miner.wait_ready(READY_SECONDS)
+        return miner
 
     yield start
     for miner in started:

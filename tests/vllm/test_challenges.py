@@ -24,9 +24,9 @@ async def test_one_challenge(new_validator: NewValidator) -> None:
 
 
 async def test_eight_at_once_each_its_own(new_validator: NewValidator) -> None:
-    asking = [await new_validator() for _ in range(AT_ONCE)]
     words = ["apple", "bridge", "candle", "desert", "engine", "forest", "guitar", "hammer"]
-    alone = await asking[0].ask(f"Repeat this word: {words[0]}", max_tokens=16, temperature=0)
+    alone = await (await new_validator()).ask(f"Repeat this word: {words[0]}", max_tokens=16, temperature=0)
+    asking = [await new_validator() for _ in range(AT_ONCE)]
     answers = await asyncio.gather(
         *(
             one.ask(f"Repeat this word: {word}", max_tokens=16, temperature=0)
