@@ -68,9 +68,9 @@ def test_stop_and_seed(client: openai.OpenAI) -> None:
         done = create(model="any", messages=USER, max_tokens=24, **fields)
         return done.choices[0].message.content or ""
 
-    # Not all five for sure: how requests share a batch moves the last bits of a probability, one text in twenty.
+    # The miner's own probes may come in between.
     same = Counter(ask(seed=-5, temperature=1) for _ in range(5))
-    assert same.most_common(1)[0][1] >= 3, same
+    assert len(same) == 1, same
     assert len({ask(seed=at, temperature=1.5) for at in range(4)}) > 1
     greedy = ask(temperature=0)
     mark = greedy.split()[2]

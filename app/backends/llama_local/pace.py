@@ -2,36 +2,54 @@
 
 from typing import Final
 
-_LEAST: Final = 16
-"""A prompt always gets on by this much, however slow the machine."""
+_LEAST: Final = 2
+"""A prompt always gets on by this much, however slow the machine and however long the part that was read."""
+_WORTH_NOTING: Final = 16
+"""The time of fewer tokens says little about the time of many."""
 _WEIGHT: Final = 0.3
+_WEIGHT_UP: Final = 0.6
+"""Slowing down for others is quicker than taking up speed."""
+_SHARE: Final = 0.6
+"""What reading may add to the step of those who write. Less than all of it: their own part grows as well while the
+memory fills, by a fifth up to 8000 tokens."""
+_MIXED_IN_A_ROW: Final = 15
 
 
 class Pace:
     """Keeps steps short.
 
     With nobody generating, a step lasts about `step_seconds`, so that a newcomer or a cancel is seen soon. With others
-    generating, reading adds at most about as long as their own step takes: their time between tokens at most doubles.
+    generating, reading adds a part of what their own step takes: their time between tokens at most doubles. How long
+    that is must be seen now and then, because the machine's speed changes: every sixteenth step nothing is read.
     """
 
     def __init__(self, step_seconds: float) -> None:
         self._step_seconds = step_seconds
         self._read_seconds = 0.002
-        """Seconds a prompt token costs; starts on the slow side."""
+        """Seconds a prompt token costs when nobody writes; starts on the slow side."""
+        self._beside_seconds = 0.005
+        """The same in a step in which others write: more, because few are read at once."""
         self._write_seconds = 0.0
         """Seconds of a step that only generates; 0 until one was seen."""
+        self._mixed = 0
 
     def chunk(self, *, generating: bool) -> int:
-        """Prompt tokens the next step may read."""
-        seconds = self._step_seconds
-        if generating and self._write_seconds:
-            seconds = min(seconds, 0.8 * self._write_seconds)
-        return max(_LEAST, int(seconds / self._read_seconds))
+        """Prompt tokens the next step may read; 0 where it should only generate."""
+        if not generating:
+            return max(_LEAST, int(self._step_seconds / self._read_seconds))
+        if self._mixed >= _MIXED_IN_A_ROW:
+            return 0
+        seconds = min(self._step_seconds, _SHARE * self._write_seconds or self._step_seconds)
+        return max(_LEAST, int(seconds / self._beside_seconds))
 
     def observe(self, *, reading: int, writing: int, seconds: float) -> None:
         """Learn from a step that read `reading` prompt tokens and wrote for `writing` requests."""
+        self._mixed = self._mixed + 1 if reading and writing else 0
         if not reading:
             self._write_seconds += (_WEIGHT if self._write_seconds else 1.0) * (seconds - self._write_seconds)
-        elif reading >= _LEAST:
-            cost = max(seconds - (self._write_seconds if writing else 0.0), 0.1 * seconds) / reading
-            self._read_seconds += _WEIGHT * (cost - self._read_seconds)
+        elif writing:
+            cost = max(seconds - self._write_seconds, 0.1 * seconds) / reading
+            weight = _WEIGHT if cost < self._beside_seconds else _WEIGHT_UP
+            self._beside_seconds += weight * (cost - self._beside_seconds)
+        elif reading >= _WORTH_NOTING:
+            self._read_seconds += _WEIGHT * (seconds / reading - self._read_seconds)

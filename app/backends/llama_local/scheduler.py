@@ -76,6 +76,8 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._joined = 0
         self._crowded = False
+        self._interlude = False
+        """Whether the last step was one for the urgent only."""
         self.counters = Counters()
 
     @property
@@ -121,6 +123,9 @@ class Scheduler:
     def _busy(self) -> list[_Slot]:
         return [slot for slot in self._slots if slot.sequence is not None]
 
+    def _ordinary(self) -> list[_Slot]:
+        return [slot for slot in self._busy() if slot.sequence is not None and not slot.sequence.order.urgent]
+
     # Joining and leaving
 
     def _reap(self, now: float) -> None:
@@ -160,9 +165,11 @@ class Scheduler:
         return not self._tuning.shared_cells or wanted + len(sequence.tokens) + _GROWTH <= self._context.cells
 
     def _join(self, sequence: Sequence) -> None:
-        if sequence.order.sampling.seed is not None and not self._busy():
+        if sequence.order.sampling.seed is not None and not self._ordinary():
             # Where its cells lie changes how attention rounds: a seed promises the same text, so the same place.
             self._forget_all()
+            for slot in self._busy():
+                self._restart(slot)
         slot, common = self._choose(sequence)
         donor = self._donor(sequence, slot, common)
         if donor is not None:
@@ -187,7 +194,7 @@ class Scheduler:
         last_but_one = len(sequence.tokens) - 1  # the last token is fed in any case: its scores are wanted
         common, slot = max(((self._common(slot, sequence), slot) for slot in free), key=lambda pair: pair[0])
         if common < _WORTH_SHARING:
-            return min(free, key=lambda slot: slot.used), 0
+            return min(free, key=lambda slot: (bool(slot.kept) and sequence.order.urgent, slot.used)), 0
         return slot, min(common, last_but_one)
 
     def _donor(self, sequence: Sequence, target: _Slot, common: int) -> _Slot | None:
@@ -199,15 +206,17 @@ class Scheduler:
         return donor if best >= common + _WORTH_SHARING else None
 
     def _common(self, slot: _Slot, sequence: Sequence) -> int:
-        # A seed promises the same text again, and only the same steps round the same way: no reuse there.
-        reuse = self._tuning.prefix_reuse and sequence.order.sampling.seed is None
+        # A seed promises the same text again, and only the same steps round the same way: no reuse there. The urgent
+        # leave no trace, see `_turn`.
+        order = sequence.order
+        reuse = self._tuning.prefix_reuse and order.sampling.seed is None and not order.urgent
         return slot.common(sequence.tokens) if reuse else 0
 
     def _leave(self, slot: _Slot, end: End) -> None:
         sequence, slot.sequence, slot.used = slot.sequence, None, time.monotonic()
         if sequence is not None:
             sequence.finish(end)
-        if not self._tuning.prefix_reuse:
+        if not self._tuning.prefix_reuse or (sequence is not None and sequence.order.urgent):
             self._drop(slot)
         idle = sorted((slot for slot in self._slots if slot.sequence is None), key=lambda slot: -slot.used)
         total = 0
@@ -252,7 +261,7 @@ class Scheduler:
     def _compose(self) -> tuple[list[tuple[_Slot, list[int], int]], int, int]:
         """Fill the batch. Returns what each slot is fed with its index in the batch, and the counts of both kinds."""
         self._batch.clear()
-        busy = [(slot, slot.sequence) for slot in self._slots if slot.sequence is not None]
+        busy = self._turn()
         writers = [(slot, sequence) for slot, sequence in busy if sequence.unread == 1]
         readers = sorted(((s, q) for s, q in busy if q.unread > 1), key=lambda pair: pair[1].unread)
         if readers and not self._tuning.mixed_chunks:
@@ -265,16 +274,33 @@ class Scheduler:
         # the short ones never stop the long one.
         for waiting, (slot, sequence) in zip(range(len(readers), 0, -1), readers, strict=True):
             part = min(sequence.unread, -(-room // waiting))
-            if sequence.order.sampling.seed is not None:
+            if len(busy) == 1 and (sequence.order.urgent or sequence.order.sampling.seed is not None):
                 part = self._even_part(sequence)
             if part > 0:
                 fed.append(self._feed(slot, sequence, part))
                 room = max(0, room - part)
         return fed, self._batch.size - len(writers), len(writers)
 
+    def _turn(self) -> list[tuple[_Slot, Sequence]]:
+        """Whose tokens go into this step.
+
+        An urgent request has steps of its own, by turns with the others'. The probe, which writes one token, comes and
+        goes in a single one: when it has gone the memory is as before. So a seeded request that is alone otherwise
+        is not disturbed: a token that is computed beside another one rounds differently.
+        """
+        busy = [(slot, slot.sequence) for slot in self._slots if slot.sequence is not None]
+        urgent = [pair for pair in busy if pair[1].order.urgent]
+        ordinary = [pair for pair in busy if not pair[1].order.urgent]
+        self._interlude = bool(urgent) and not (self._interlude and ordinary)
+        return urgent if self._interlude else ordinary
+
     def _even_part(self, sequence: Sequence) -> int:
-        """Read a seeded prompt in parts that do not hang on how fast the machine is just now: those round alike."""
-        return min(sequence.unread, _EVEN_PART, self._batch.capacity - self._batch.size)
+        """Read a seeded prompt that is alone in parts that do not hang on how fast the machine is: those round alike.
+
+        An urgent one is short, and read at once.
+        """
+        most = self._batch.capacity if sequence.order.urgent else _EVEN_PART
+        return min(sequence.unread, most, self._batch.capacity - self._batch.size)
 
     def _feed(self, slot: _Slot, sequence: Sequence, count: int) -> tuple[_Slot, list[int], int]:
         tokens = sequence.tokens[sequence.fed : sequence.fed + count]
@@ -303,11 +329,13 @@ class Scheduler:
         """An aborted step may have left a part of itself in memory."""
         for slot, _, _ in fed:
             if slot.sequence is not None and not self._context.forget(slot.number, slot.sequence.fed):
-                self._restart(slot, slot.sequence)
+                self._restart(slot)
 
-    def _restart(self, slot: _Slot, sequence: Sequence) -> None:
+    def _restart(self, slot: _Slot) -> None:
+        """Let a request be read again from its beginning."""
         self._drop(slot)
-        sequence.fed = 0
+        if slot.sequence is not None:
+            slot.sequence.fed = 0
 
     def _make_room(self) -> None:
         """The pool is full: give up what finished requests left, else let the youngest request wait and start over."""
@@ -321,8 +349,8 @@ class Scheduler:
             return
         patient = [pair for pair in busy if not pair[1].order.urgent]
         slot, sequence = max(patient if len(patient) > 1 else busy, key=lambda pair: pair[0].joined)
+        self._restart(slot)
         slot.sequence = None
-        self._restart(slot, sequence)
         self._waiting.appendleft(sequence)
         self._crowded = True
         self.counters.preempted += 1

@@ -228,14 +228,16 @@ def test_finished_requests_keep_no_more_than_they_may() -> None:
 
 
 def test_who_had_to_leave_comes_back_when_the_other_is_cancelled() -> None:
-    memory = Memory(50, [])
-    scheduler = Scheduler(Vocabulary(), memory, Tuning(prefix_reuse=False), parallel=1)
-    stays = Sequence(Order(prompt=[1] * 40, max_tokens=9), lambda _: None)
-    leaves = Sequence(Order(prompt=[2] * 30, max_tokens=1, urgent=True), lambda _: None)
-    scheduler.submit(stays)
-    scheduler.submit(leaves)
-    scheduler.advance()
-    assert (scheduler.counters.preempted, scheduler.running, scheduler.waiting) == (1, 1, 1)
+    memory = Memory(150, [])
+    scheduler = Scheduler(Vocabulary(), memory, Tuning(prefix_reuse=False), parallel=2)
+    stays = Sequence(Order(prompt=[15] * 5, max_tokens=100), lambda _: None)
+    leaves = Sequence(Order(prompt=[8] * 6, max_tokens=100), lambda _: None)
+    for sequence in (stays, leaves):
+        assert len(answer_to(sequence.order.prompt, 100)) == 100, "it ends too soon to fill the memory"
+        scheduler.submit(sequence)
+    while not scheduler.counters.preempted:
+        scheduler.advance()
+    assert (scheduler.running, scheduler.waiting) == (1, 1)
     stays.cancel()
     run(scheduler, [])
     assert (stays.end, leaves.end) == ("cancelled", "length")
@@ -259,6 +261,49 @@ def test_a_seeded_request_that_is_alone_starts_with_an_empty_memory() -> None:
     scheduler.submit(Sequence(Order(prompt=[1] * 10, max_tokens=9, sampling=Sampling(seed=1)), lambda _: None))
     scheduler.advance()
     assert sum(len(cells) for cells in memory.kept.values()) == 10
+
+
+def test_a_probe_leaves_a_seeded_request_undisturbed() -> None:
+    """It has a step of its own, whole, and what it leaves in memory is gone before the other's next step."""
+    memory = Memory(500, [])
+    scheduler = Scheduler(Vocabulary(), memory, Tuning(step_seconds=0.001), parallel=2)
+    steps: list[dict[int, int]] = []
+    decode = memory.decode
+
+    def watch(batch: Batch) -> Outcome:
+        native = batch.native()
+        fed = [int(native.seq_id[at][0]) for at in range(native.n_tokens)]
+        steps.append({number: fed.count(number) for number in fed})
+        assert len({number for number, cells in memory.kept.items() if cells} | set(fed)) <= 2
+        return decode(batch)
+
+    memory.decode = watch
+    seeded = Sequence(Order(prompt=[1] * 40, max_tokens=30, sampling=Sampling(seed=1)), lambda _: None)
+    scheduler.submit(seeded)
+    for at in range(20):
+        if at in {1, 8}:
+            scheduler.submit(Sequence(Order(prompt=[2] * 35, max_tokens=1, urgent=True), lambda _: None))
+        scheduler.advance()
+    assert all(len(step) == 1 for step in steps), steps
+    assert [list(step.values()) for step in steps].count([35]) == 2, steps
+    assert [next(iter(step.values())) for step in steps if 0 in step][:3] == [32, 8, 1]
+    assert sum(len(cells) for cells in memory.kept.values()) == seeded.fed
+
+
+def test_a_seeded_request_starts_from_nothing_beside_a_probe_too() -> None:
+    memory = Memory(500, ["aborted", "ok"])
+    scheduler = Scheduler(Vocabulary(), memory, Tuning(), parallel=2)
+    run(scheduler, [Order(prompt=[3] * 40, max_tokens=2)])
+    probe = Sequence(Order(prompt=[2] * 35, max_tokens=2, urgent=True), lambda _: None)
+    scheduler.submit(probe)
+    scheduler.advance()
+    assert scheduler.running == 1
+    seeded = Sequence(Order(prompt=[1] * 20, max_tokens=2, sampling=Sampling(seed=1)), lambda _: None)
+    scheduler.submit(seeded)
+    run(scheduler, [])
+    for sequence in (probe, seeded):
+        wanted = answer_to(sequence.order.prompt, 2)
+        assert sequence.tokens[len(sequence.order.prompt) :] == wanted
 
 
 def test_overdue_orders_end_without_a_step() -> None:
