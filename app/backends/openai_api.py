@@ -77,7 +77,7 @@ class OpenAiBackend:
 
     async def probe(self) -> None:
         """One token for real. Errors: `BackendError`."""
-        generation = Generation(messages=_PROBE, max_tokens=1, temperature=0.0, top_p=1.0, hard_cut=0.0, piecewise=True)
+        generation = Generation(messages=_PROBE, max_tokens=1, temperature=0.0, top_p=1.0, hard_cut=0.0)
         async with aclosing(self.generate(generation)) as deltas:
             async for delta in deltas:
                 if delta.finish is not None:
@@ -155,7 +155,7 @@ class OpenAiBackend:
 
     async def _deltas(self, response: aiohttp.ClientResponse, generation: Generation) -> AsyncGenerator[Delta, None]:
         events = EventStream()
-        gathering = None if generation.piecewise else Gathering(response)
+        gathering = Gathering(response, generation.gather_until)
         received = 0
         # The end is told once the whole stream was read: token counts come after the finish reason, and a connection
         # is only kept warm when nothing is left in it.
@@ -181,7 +181,7 @@ class OpenAiBackend:
             if written > generation.max_tokens:
                 end.finish, end.completion_tokens = "length", written
                 break
-            if gathering is not None and (seconds := gathering.seconds(events.pieces)):
+            if seconds := gathering.seconds(events.pieces):
                 await gathering.pause(seconds)
         if end.finish is None:
             raise BackendUnavailable(f"{self._dialect.name} ended the answer in its middle")

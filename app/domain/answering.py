@@ -99,6 +99,7 @@ class Answering:
             temperature=min(temperature, _HIGHEST_TEMPERATURE),
             top_p=min(max(top_p, _LOWEST_TOP_P), 1.0),
             hard_cut=deadline.hard_cut,
+            gather_until=deadline.soft_stop,
             tools=given(challenge.tools),
             tool_choice=given(challenge.tool_choice),
         )

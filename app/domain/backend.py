@@ -24,8 +24,8 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     response_format: bytes | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
-    piecewise: bool = False
-    """Every piece is wanted as soon as it is there; else some may be gathered for up to 0.1 s."""
+    gather_until: float = 0.0
+    """Monotonic seconds until which pieces may be gathered; later each is wanted as soon as it is there."""
 
 
 class ToolCallDelta(msgspec.Struct, frozen=True):

@@ -168,7 +168,6 @@ class Completing:
             response_format=request.response_format,
             stop=request.stop,
             seed=request.seed,
-            piecewise=request.stream,
         )
 
 
