@@ -3,8 +3,6 @@
 The rules are loaded by the command an operator types, inside the miner's namespace, from a list as the miner keeps it.
 """
 
-import json
-import secrets
 import socket
 import subprocess
 import sys
@@ -12,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -21,6 +20,8 @@ from app.domain.firewall.ruleset import ruleset
 from app.domain.firewall.sources import Sources
 from tests.appliance.kept_list import keep_list
 from tests.appliance.namespaces import SECONDS, EchoServer, Machine, Net, echoed
+from tests.chain.api_process import ChallengeApiProcess
+from tests.chain.registered import on_chain, write_hotkey
 from tests.cli.command import Outcome
 from tests.cli.command import run as run_command
 from tests.miner.process import MinerProcess, StubEngine
@@ -89,45 +90,44 @@ def apply(net: Net, home: Path, *arguments: str, **given: str) -> Outcome:
 
 @pytest.mark.slow
 def test_a_validator_is_answered_and_a_stranger_hears_nothing(clean: Net, tmp_path: Path) -> None:
-    """The real miner: a whole challenge, handshake and all, through the rules."""
-    home = tmp_path / "miner"
+    """The real miner, its own list of the Challenge API's validators, and a whole challenge through the rules."""
+    home, wallets = tmp_path / "miner", tmp_path / "wallets"
     home.mkdir()
+    write_hotkey(home)
+    listed: list[dict[str, str]] = []
+    for name, address in zip(("v4", "v6"), VALIDATOR, strict=True):
+        wallet = wallets / name / "hotkeys"
+        wallet.mkdir(parents=True)
+        listed.append({"hotkey_ss58": write_hotkey(wallet).ss58, "status": "active", "ip": address})
     with ExitStack() as stack:
         engine = stack.enter_context(clean.miner.inside(StubEngine))
+        api = stack.enter_context(clean.miner.inside(ChallengeApiProcess))
         clean.miner.inside(engine.behave)
-        miner = MinerProcess(
-            home,
-            {
-                "LLM_BACKEND": "vllm",
-                "VLLM_API_BASE": engine.base_url,
-                "DEFAULT_MODEL": engine.model,
-                "DEVELOPMENT_MODE": "off",
-                "HOTKEY_FILE": hotkey_file(home),
-                "ENABLE_VALIDATOR_WHITELIST": "false",
-                "API_HOST": "::",
-                "API_PORT": PORT,
-            },
-        )
+        clean.miner.inside(lambda: api.behave(*listed))
+        settings: dict[str, object] = {
+            "LLM_BACKEND": "vllm",
+            "VLLM_API_BASE": engine.base_url,
+            "DEFAULT_MODEL": engine.model,
+            **on_chain(home, None, api, API_HOST="::", API_PORT=PORT),
+        }
+        miner = MinerProcess(home, settings)
         miner.port = PORT
         clean.miner.inside(miner.start)
         stack.callback(miner.stop)
-        keep_list(miner.state, {"validator": VALIDATOR, "other": OTHER})
-        apply(clean, tmp_path, STATE_DIR=str(miner.state))
-        for url in (f"http://{V4}:{PORT}", f"http://[{V6}]:{PORT}"):
-            asked = ("challenge", "Who are you?", "--url", url)
-            done = clean.validator.inside(lambda asked=asked: run_command(tmp_path, *asked))
+        given = {name: str(value) for name, value in settings.items()} | {"STATE_DIR": str(miner.state)}
+        apply(clean, tmp_path, **given)
+
+        def ask(wallet: str, address: str) -> Outcome:
+            asked = ("challenge", "Who are you?", "--url", f"http://{address}:{PORT}")
+            named = ("--wallet-name", wallet, "--hotkey", "hotkey")
+            return run_command(tmp_path, *asked, *named, WALLET_PATH=str(wallets))
+
+        for wallet, address in (("v4", V4), ("v6", f"[{V6}]")):
+            done = clean.validator.inside(partial(ask, wallet, address))
             assert done.code == 0, done.err
         for address in MINER:
             assert not clean.stranger.gets_in(address, PORT)
         assert clean.miner.gets_in("127.0.0.1", PORT)
-
-
-def hotkey_file(home: Path) -> str:
-    """A hotkey that nobody else has."""
-    file = home / "hotkey.json"
-    file.touch(0o600)
-    file.write_text(json.dumps({"secretSeed": "0x" + secrets.token_hex(32)}), encoding="ascii")
-    return str(file)
 
 
 def test_ssh_udp_and_the_machine_itself_are_untouched(servers: Net, tmp_path: Path) -> None:
