@@ -14,7 +14,7 @@ from app.backends.dialects import Dialect
 from app.backends.engine_http import EngineHttp
 from app.backends.forced_call import held_to_their_schemas, is_forced
 from app.backends.gathering import Gathering
-from app.backends.openai_wire import ChatRequest, EventStream, StreamOptions
+from app.backends.openai_wire import ABOUT_THE_REQUEST, ChatRequest, EventStream, StreamOptions
 from app.backends.prompt_size import surely_over
 from app.domain.backend import BackendStatus, Delta, Generation
 from app.errors import BackendRejected, BackendUnavailable, PromptTooLong
@@ -30,8 +30,6 @@ _USUAL_BYTES_PER_TOKEN: Final = 4
 _LEAST_SHARE: Final = 4
 """No answer is held to less than this part of the context on the ground of a guess."""
 _OK: Final = 200
-# Statuses that say that the request is at fault; others (no such model, no key, too busy) are the engine's trouble.
-_ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422})
 # How vLLM, Ollama and llama.cpp say that prompt and answer don't fit together.
 _TOO_LONG: Final = re.compile(
     r"maximum context length|context length is only|exceeds? (?:the )?(?:available |model's )?context"
@@ -194,7 +192,7 @@ class OpenAiBackend:
         """
         if response.status == _OK:
             return False
-        if response.status not in _ABOUT_THE_REQUEST:
+        if response.status not in ABOUT_THE_REQUEST:
             raise BackendUnavailable(f"{self._dialect.name} answered with status {response.status}")
         said = (await response.content.read(_MOST_ERROR_BYTES)).decode("utf-8", "replace")
         if _TOO_LONG.search(said) is None:

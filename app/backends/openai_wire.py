@@ -7,11 +7,13 @@ from typing import Final
 import msgspec
 
 from app.domain.backend import Delta, FinishReason, ToolCallDelta
-from app.errors import BackendUnavailable
+from app.errors import BackendError, BackendRejected, BackendUnavailable
 
 _MOST_LINE_BYTES: Final = 1024 * 1024
 _DONE: Final = b"[DONE]"
 _PREFIX: Final = b"data:"
+ABOUT_THE_REQUEST: Final = frozenset({400, 413, 422})
+"""Statuses that say that the request is at fault; others (no such model, no key, too busy) are the engine's trouble."""
 
 
 class StreamOptions(msgspec.Struct):
@@ -72,10 +74,18 @@ class _Chunk(msgspec.Struct):
 _CHUNKS: Final = msgspec.json.Decoder(_Chunk)
 
 
+class _Error(msgspec.Struct):
+    code: int | str | None = None
+
+
+class _ErrorEvent(msgspec.Struct):
+    error: _Error
+
+
 class EventStream:
     """Turns the bytes of one streamed answer into deltas, whatever way they are cut into reads.
 
-    Errors: `BackendUnavailable` for what isn't the stream of a chat completion.
+    Errors: `BackendUnavailable` for what isn't the stream of a chat completion, `BackendRejected` for a refusal in it.
     """
 
     def __init__(self) -> None:
@@ -121,7 +131,18 @@ class EventStream:
             plain = json.dumps(json.loads(data.decode("utf-8", "replace")), ensure_ascii=False)
             return _CHUNKS.decode(plain.encode("utf-8", "replace"))
         except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
-            raise BackendUnavailable("the engine sends what is no chat completion") from None
+            raise _failure(data) from None
+
+
+def _failure(data: bytes) -> BackendError:
+    """What an event means that is no chunk. vLLM streams first and compiles a schema then: it refuses in an event."""
+    try:
+        code = msgspec.json.decode(data, type=_ErrorEvent).error.code
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        code = None
+    if code in ABOUT_THE_REQUEST:
+        return BackendRejected(f"the engine refuses the request (status {code})")
+    return BackendUnavailable("the engine sends what is no chat completion")
 
 
 def _merge(delta: Delta, chunk: _Chunk) -> bool:

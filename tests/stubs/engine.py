@@ -38,6 +38,7 @@ Fault = Literal[
     "error_500",
     "error_503",
     "error_stream",  # vLLM's error event in the middle of the stream
+    "refused_stream",  # vLLM's refusal of a schema, which comes as an event after its 200
     "wrong_model",
     "over_context",
     "redirect",
@@ -536,6 +537,12 @@ async def fault_error_stream(generation: Generation) -> None:
     generation.write(STREAM_HEAD + http_chunk(events) + STREAM_END)
 
 
+async def fault_refused_stream(generation: Generation) -> None:
+    """A schema that can't be compiled."""
+    body = error_body(400, f"Grammar error: Invalid type: {ENGINE_SECRET}", "BadRequestError")
+    generation.write(STREAM_HEAD + http_chunk(b"data: " + body + b"\n\ndata: [DONE]\n\n") + STREAM_END)
+
+
 async def fault_wrong_model(generation: Generation) -> None:
     """The model is another one since the miner looked."""
     text = f"The model `{generation.request.model}` does not exist. {ENGINE_SECRET}"
@@ -590,6 +597,7 @@ FAULTS: Final[dict[str, Callable[[Generation], Awaitable[None]]]] = {
     "error_500": fault_error_500,
     "error_503": fault_error_503,
     "error_stream": fault_error_stream,
+    "refused_stream": fault_refused_stream,
     "wrong_model": fault_wrong_model,
     "over_context": fault_over_context,
     "redirect": fault_redirect,

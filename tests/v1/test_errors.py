@@ -24,6 +24,7 @@ from tests.conftest import StartMiner
 from tests.miner.canary import API_KEY
 from tests.miner.http import encode, once, post_whatever_happens
 from tests.miner.process import MinerProcess, StubEngine
+from tests.miner.validator import challenge
 from tests.v1.asking import COMPLETIONS, HEADERS, TOOL, admin, body, error_of, events, post
 
 WITHOUT_KEY = {"content-type": "application/json"}
@@ -145,6 +146,20 @@ async def test_an_engine_that_fails_at_once(v1: MinerProcess, faulty: StubEngine
     error = error_of(reply)
     assert (reply.status, error["code"], error["type"]) == (503, "backend", "server_error")
     assert reply.headers["retry-after"]
+
+
+async def test_a_schema_that_the_engine_refuses_after_its_200(v1: MinerProcess, faulty: StubEngine) -> None:
+    """The request is at fault, not the engine: however often it comes, the miner stays ready."""
+    faulty.behave(next=[{"fault": "refused_stream"}] * 6)
+    for stream in (False, True) * 3:
+        reply = await post(v1, body(stream=stream))
+        assert (reply.status, error_of(reply)["code"]) == (400, "refused_by_engine")
+    assert (await post(v1, body())).status == 200
+    async with await v1.validator() as validator:
+        await validator.shake()
+        faulty.behave(next=[{"fault": "refused_stream"}] * 4)
+        assert [(await validator.send(challenge("?"))).status for _ in range(4)] == [422] * 4
+        assert (await validator.ask("?"))["response_text"]
 
 
 @pytest.mark.parametrize("fault", ["die", "error_stream", "half_json"])
