@@ -14,6 +14,11 @@ class TokenRate:
     def __init__(self) -> None:
         self._rates: dict[int, float] = {}
 
+    @property
+    def tokens_per_second(self) -> float:
+        """The fastest of all loads, for the metrics; 0 when nothing is known yet."""
+        return max(self._rates.values(), default=0.0)
+
     def observe(self, tokens: int, seconds: float, at_once: int) -> None:
         """Take in one finished request that began as one of `at_once`; too short ones say nothing about speed."""
         if tokens < _LEAST_TOKENS or seconds < _LEAST_SECONDS:
