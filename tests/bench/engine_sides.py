@@ -68,9 +68,7 @@ class BackendSide:
     async def write(self, prompt: str, tokens: int) -> Written:
         """By `generate`."""
         messages = msgspec.json.encode([{"role": "user", "content": prompt}])
-        wanted = Generation(
-            messages=messages, max_tokens=tokens, temperature=0.0, top_p=1.0, hard_cut=float("inf"), piecewise=True
-        )
+        wanted = Generation(messages=messages, max_tokens=tokens, temperature=0.0, top_p=1.0, hard_cut=float("inf"))
         pieces: list[float] = []
         written, asked = 0, time.perf_counter()
         async with aclosing(self._backend.generate(wanted)) as deltas:
