@@ -4,14 +4,13 @@
 through the standard library's `logging` leaves by the same door.
 """
 
-import contextlib
 import logging
 import os
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, Literal, cast, override
+from typing import Any, BinaryIO, Final, Literal, override
 
 import msgspec
 import structlog
@@ -61,14 +60,14 @@ def configure(*, level: Level = "INFO", form: Format = "console", file: Path | N
     """Send all logs to stderr, or to `file` (mode 0600). Errors: `SettingsError` when the file can't be written."""
     stream = os.fdopen(_STDERR, "wb", buffering=0, closefd=False) if file is None else _open(file)
     terminal = file is None and os.isatty(_STDERR)
+    lines = _Lines(stream)
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.format_exc_info,
             _console_line(colour=terminal) if form == "console" else _json_line,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Sink(stream))),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -97,20 +96,19 @@ class _ToStructlog(logging.Handler):
         log.log(record.levelno, text, logger=record.name, exc_info=record.exc_info or None)
 
 
-class _Sink:
-    """Where lines go. A full disk or a closed pipe costs log lines, never answers."""
+class _Lines:
+    """Writes finished lines, each in one go. A full disk or a closed pipe costs log lines, never answers."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+        self._write = stream.write
 
-    def write(self, line: bytes) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(line)
-        return len(line)
+    def msg(self, line: bytes) -> None:
+        try:  # noqa: SIM105 - suppress costs more than the rest
+            self._write(line + b"\n")
+        except (OSError, ValueError):
+            pass
 
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+    log = debug = info = warn = warning = err = error = exception = critical = fatal = msg
 
 
 def _open(file: Path) -> BinaryIO:

@@ -4,22 +4,25 @@ from typing import Final
 
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
+from litestar.types import ASGIApp
 
 from app.errors import NotAllowed
 from app.transport.api_docs import ApiPages
 from app.transport.body import PlainRequest
+from app.transport.direct import DirectRoutes
 from app.transport.failures import Failures
 from app.transport.public import PublicRoutes
 
 _LOOPBACK_NAMES: Final = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
-def public_app(routes: PublicRoutes, failures: Failures, *, api_docs: bool) -> Litestar:
+def public_app(routes: PublicRoutes, failures: Failures, *, api_docs: bool) -> ASGIApp:
     """What validators reach, behind a `SourceGate`; `api_docs` adds /docs, /redoc and /openapi.json."""
     pages = ApiPages(routes.handlers).handlers() if api_docs else []
-    return Litestar(
+    framework = Litestar(
         [*routes.handlers(), *pages], openapi_config=None, exception_handlers={**failures}, logging_config=None
     )
+    return DirectRoutes(framework, routes.busiest(), failures)
 
 
 def admin_app(handlers: list[HTTPRouteHandler], failures: Failures) -> Litestar:

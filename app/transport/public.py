@@ -90,6 +90,10 @@ class PublicRoutes:
         """All routes of the public listener but the API's pages."""
         return [*self._checks(), *self._handshake(), *self._challenge()]
 
+    def busiest(self) -> list[HTTPRouteHandler]:
+        """The routes that take the request alone and give a `WireAnswer`: handshake and challenge."""
+        return [handler for handler in self.handlers() if handler.paths & {KEY_EXCHANGE_PATH, CHALLENGE_PATH}]
+
     def _deadline(self) -> Deadline:
         return Deadline.after(
             self._clock.monotonic(),

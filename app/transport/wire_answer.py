@@ -1,5 +1,6 @@
 """An answer whose bytes are ready: it goes out as it is, past the framework's own making of responses."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from litestar import Response
@@ -12,9 +13,12 @@ OCTETS: Final = b"application/octet-stream"
 class WireAnswer(Response[Any]):
     """A body with its headers. It is a `Response`, so that handlers go on to say what they answer in OpenAPI."""
 
-    def __init__(self, body: bytes, media_type: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    def __init__(
+        self, body: bytes, media_type: bytes, headers: Iterable[tuple[bytes, bytes]] = (), *, status: int = 200
+    ) -> None:
         # The framework's constructor prepares what is not needed here: cookies, encoders, background tasks.
         self._body = body
+        self._status = status
         self._headers = [
             (b"content-type", media_type),
             (b"content-length", str(len(body)).encode()),
@@ -26,7 +30,7 @@ class WireAnswer(Response[Any]):
         return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, with status 200."""
+        """Send it."""
         del scope, receive
-        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await send({"type": "http.response.start", "status": self._status, "headers": self._headers})
         await send({"type": "http.response.body", "body": self._body, "more_body": False})
