@@ -16,6 +16,7 @@ import uvloop
 from rich.console import Console
 
 from tests.bench import floors
+from tests.bench.bare import BareStack
 from tests.bench.load import KIB, Load, Target
 from tests.bench.report import REFERENCE_CPU_MS, Result, Row, challenge_budget, show
 from tests.miner.process import MinerProcess, StubEngine, cpu_seconds, pss_bytes
@@ -65,11 +66,22 @@ class Bench:
         await self.handshakes()
         return self.rows
 
-    async def cpu_of_challenges(self) -> None:
+    async def compared(self) -> dict[str, float]:
+        """What the bare stack is asked for too, by name."""
+        self.say("the bare stack")
+        await self.plain_challenges()
+        await self.handshakes()
+        return {row.name: row.value for row in self.rows if row.unit == "ms CPU"}
+
+    async def plain_challenges(self) -> None:
         """Processor time of one challenge, the engine answering at once."""
         for at_once, kib in [*REFERENCE_CPU_MS, (50, 1), (1, 128)]:
             self.behave()
             await self.one_cpu(at_once, kib, "", 1)
+
+    async def cpu_of_challenges(self) -> None:
+        """The same, and with answers that come in many pieces."""
+        await self.plain_challenges()
         if self.engine is not None:
             for kib in (1, 16):
                 self.behave(chunks=32, token_ms=1)
@@ -167,7 +179,11 @@ def own_miner(*, quick: bool) -> list[Row]:
         rows = first_answer(make)
         with make().start() as miner:
             bench = Bench(Target("127.0.0.1", miner.port), miner.pid, engine, quick=quick)
-            return rows + uvloop.run(bench.run())
+            rows += uvloop.run(bench.run())
+        with BareStack(engine) as stack:
+            bench = Bench(Target("127.0.0.1", stack.port), stack.process.pid, engine, quick=quick)
+            bare = uvloop.run(bench.compared())
+        return [msgspec.structs.replace(row, bare=bare.get(row.name)) for row in rows]
 
 
 def arguments() -> argparse.Namespace:

@@ -30,6 +30,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     must: float | None = None
     aim: float | None = None
     note: str = ""
+    bare: float | None = None
+    """The same of the bare stack, measured in the same run (`tests.bench.bare`)."""
 
     def verdict(self, value: float) -> str:
         """How a value stands against the budget; less is better in all figures that have one."""
@@ -73,7 +75,7 @@ def show(result: Result, console: Console) -> None:
     """Print the table and what to keep in mind when reading it."""
     table = Table(title=f"What {result.target} costs")
     table.add_column("figure")
-    for name in ("measured", "within", "as if there", "within", "must", "aim"):
+    for name in ("measured", "within", "as if there", "within", "must", "aim", "bare", "times bare"):
         table.add_column(name, justify="right")
     table.add_column("unit")
     table.add_column("note")
@@ -84,7 +86,8 @@ def show(result: Result, console: Console) -> None:
             there = row.value / (floors.slower_handshake if "handshake" in row.name else floors.slower)
             scaled = figure(there), coloured(row.verdict(there))
         measured = figure(row.value), coloured(row.verdict(row.value))
-        table.add_row(row.name, *measured, *scaled, figure(row.must), figure(row.aim), row.unit, row.note)
+        bare = ("", "") if row.bare is None else (figure(row.bare), f"{row.value / row.bare:.2f}")
+        table.add_row(row.name, *measured, *scaled, figure(row.must), figure(row.aim), *bare, row.unit, row.note)
     console.print(table)
     console.print(
         f"Floors, ms CPU, this run: RSA-OAEP decrypt {floors.rsa_decrypt:.3f}, sr25519 verify "

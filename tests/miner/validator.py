@@ -37,7 +37,14 @@ class _Keypair(Protocol):
     def verify(self, message: bytes, signature: bytes) -> bool: ...
 
 
+class _Verify(Protocol):
+    """The library's check of a signature, by address."""
+
+    def __call__(self, message: bytes, signature: bytes, ss58_address: str, /) -> bool: ...
+
+
 _KEYPAIR: Final = cast("_Keypair", vars(bittensor_core)["Keypair"])
+_VERIFY: Final = cast("_Verify", vars(bittensor_core)["verify"])
 
 
 class Hotkey:
@@ -50,6 +57,11 @@ class Hotkey:
     def sign(self, message: str) -> str:
         """`0x` and the signature's hex."""
         return "0x" + self.pair.sign(message.encode()).hex()
+
+
+def verified(ss58: str, message: str, signature: str) -> bool:
+    """Whether the hotkey of that address signed the text."""
+    return _VERIFY(message.encode(), bytes.fromhex(signature[2:]), ss58)
 
 
 def seal_key(public_key_pem: str, key: bytes) -> str:
