@@ -1,10 +1,12 @@
 """JSON schemas become GBNF, llama.cpp's grammar: whatever matches is valid JSON, and valid by the schema.
 
 Strings hold no raw control characters and no lone surrogates; objects list their properties in the schema's order.
-What a grammar can't say (`uniqueItems`, `multipleOf`, `not`, `format`, `pattern`) is left to the model.
+Of `format`, date, time, date-time, uuid, email and ipv4 are held. What a grammar can't say, or not for sure (`pattern`,
+`uniqueItems`, `multipleOf`, `not` and other formats), is left to the model, as OpenAI does where `strict` is not set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, Final, cast
 
 import msgspec
@@ -16,6 +18,10 @@ type Schema = Mapping[str, Any]
 
 _MOST_RULES: Final = 2000
 _MOST_CHOICES: Final = 500
+_MOST_BRANCHES: Final = 1000
+"""Values, options and properties in all. llama.cpp follows every way that a text may still go on, for every token that
+it looks at, and everybody waits for that: 500 choices that begin alike were seen to take two seconds a token."""
+_MOST_TEXT: Final = 262_144
 _MOST_REPEATS: Final = 1000
 """llama.cpp unrolls repetitions and refuses long ones; what a schema asks beyond is cut."""
 
@@ -37,6 +43,24 @@ _BASE: Final[Mapping[str, str]] = {
 _NOTES: Final = frozenset({"title", "description", "default", "examples", "$schema", "$id", "$defs", "definitions"})
 """Keywords that ask nothing of a value."""
 _ANY: Final[Schema] = {}
+_DEEPEST: Final = 40
+_DATE: Final = '[0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | "1" [0-9] | "2" [0-8])'
+"""Up to the 28th: every month has that day."""
+_TIME: Final = (
+    '([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})?'
+    ' ("Z" | [+-] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])'
+)
+_BYTE: Final = '("25" [0-5] | "2" [0-4] [0-9] | "1" [0-9] [0-9] | [1-9]? [0-9])'
+_WORD: Final = "[A-Za-z0-9] [A-Za-z0-9_-]{0,30} [A-Za-z0-9]"
+_LABEL: Final = "[A-Za-z0-9] [A-Za-z0-9-]{0,30} [A-Za-z0-9]"
+_FORMATS: Final[Mapping[object, str]] = {
+    "date": f'"\\"" {_DATE} "\\""',
+    "time": f'"\\"" {_TIME} "\\""',
+    "date-time": f'"\\"" {_DATE} "T" {_TIME} "\\""',
+    "uuid": f'"\\"" {" [-] ".join(f"hex{{{digits}}}" for digits in (8, 4, 4, 4, 12))} "\\""',
+    "email": f'"\\"" {_WORD} ("." {_WORD}){{0,3}} "@" {_LABEL} ("." {_LABEL}){{1,3}} "\\""',
+    "ipv4": f'"\\"" {_BYTE} "." {_BYTE} "." {_BYTE} "." {_BYTE} "\\""',
+}
 
 
 def literal(text: str) -> str:
@@ -45,16 +69,53 @@ def literal(text: str) -> str:
     return '"' + "".join(char if char.isprintable() else f"\\U{ord(char):08X}" for char in escaped) + '"'
 
 
+def choice(texts: Sequence[str]) -> str:
+    """GBNF that matches one of these texts; what several begin with stands there once.
+
+    So a text can go on in few ways at any place, however many there are: see `_MOST_BRANCHES`.
+    """
+    return _forks(sorted(set(texts)), 0)
+
+
+def _forks(texts: Sequence[str], depth: int) -> str:
+    if depth > _DEEPEST or len(texts) == 1:
+        return " | ".join(literal(text) for text in texts)
+    parts: list[str] = []
+    for _, group in groupby(texts, key=lambda text: text[:1]):
+        alike = list(group)
+        start = _common(alike[0], alike[-1])  # sorted: what the first and the last share, all do
+        rests = [text[len(start) :] for text in alike]
+        parts.append(literal(start) + (f" ({_forks(rests, depth + 1)})" if len(rests) > 1 else ""))
+    return " | ".join(parts)
+
+
+def _common(first: str, second: str) -> str:
+    length = next((at for at, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), None)
+    return first[:length] if length is not None else min(first, second, key=len)
+
+
 class Grammar:
     """Rules, collected while schemas are read."""
 
     def __init__(self) -> None:
         self._rules: dict[str, str] = dict(_BASE)
+        self._branches = 0
 
     def text(self, root: str) -> str:
         """The grammar whose texts match `root`."""
         rules = {"root": root, **self._rules}
-        return "\n".join(f"{name} ::= {body}" for name, body in rules.items()) + "\n"
+        text = "\n".join(f"{name} ::= {body}" for name, body in rules.items()) + "\n"
+        if len(text) > _MOST_TEXT:
+            raise BackendRejected(f"the JSON schema is too large: its grammar takes more than {_MOST_TEXT >> 10} KB")
+        return text
+
+    def branch(self, ways: int) -> None:
+        """Note that a text may go on in so many ways more; `BackendRejected` when they become too many."""
+        self._branches += ways
+        if self._branches > _MOST_BRANCHES:
+            raise BackendRejected(
+                f"the JSON schema is too large: it has more than {_MOST_BRANCHES} enum values, options and properties"
+            )
 
     def schema(self, schema: object) -> str:
         """The name of a rule whose texts are valid by the schema; `BackendRejected` when that can't be."""
@@ -138,11 +199,13 @@ class _SchemaReader:
     def _choice(self, values: Sequence[object]) -> str:
         if not 0 < len(values) <= _MOST_CHOICES:
             raise BackendRejected(f"the JSON schema can't be used: an enum has 1 to {_MOST_CHOICES} values")
-        return self._grammar.add(" | ".join(literal(msgspec.json.encode(value).decode()) for value in values))
+        self._grammar.branch(len(values))
+        return self._grammar.add(choice([msgspec.json.encode(value).decode() for value in values]))
 
     def _any(self, schema: Schema, word: str, options: Sequence[object]) -> str:
         if not 0 < len(options) <= _MOST_CHOICES:
             raise BackendRejected(f"the JSON schema can't be used: {word} has 1 to {_MOST_CHOICES} schemas")
+        self._grammar.branch(len(options))
         rest = {key: value for key, value in schema.items() if key != word and key not in _NOTES}
         if rest:
             return self._grammar.add(" | ".join(self._of(self._merge(rest, [option])) for option in options))
@@ -199,6 +262,7 @@ class _SchemaReader:
         properties = cast("Mapping[str, object]", schema.get("properties") or {})
         if not properties:
             return self._map(schema)
+        self._grammar.branch(len(properties))
         required = set(cast("Sequence[str]", schema.get("required") or ()))
         # From the last property to the first: what may follow when something came before, and when nothing did.
         after, first = '""', '""'
@@ -232,6 +296,8 @@ class _SchemaReader:
         return self._grammar.add(f'"[" {_list(self.rule(schema.get("items", True)), least, most)} "]"')
 
     def _string(self, schema: Schema) -> str:
+        if (form := schema.get("format")) in _FORMATS:
+            return self._grammar.add(_FORMATS[form])
         least, most = _counts(schema, "minLength", "maxLength")
         if least == 0 and most is None:
             return "string"

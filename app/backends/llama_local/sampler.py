@@ -14,6 +14,8 @@ from app.errors import BackendRejected
 
 _TOP_K: Final = 40
 """llama.cpp's own default: keeps small models from picking nonsense out of the long tail, and the sort short."""
+_BEST: Final = (256, 4096)
+"""How many of the best tokens a grammar is asked about before it is asked about all."""
 _CANDIDATE: Final = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True)
 
 Scores = npt.NDArray[np.float32]
@@ -22,8 +24,8 @@ Scores = npt.NDArray[np.float32]
 class Sampler:
     """Greedy without a detour when the temperature is 0; otherwise one of llama.cpp's chains.
 
-    A grammar is asked about the one token picked, and about the whole vocabulary only when it refuses that one: the
-    usual case costs next to nothing.
+    A grammar is asked about the one token picked; when it refuses that one, about the best few hundred, and only where
+    it refuses them all about the whole vocabulary, which may take a large grammar a second: everybody waits for it.
     """
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
@@ -42,11 +44,11 @@ class Sampler:
         token = self._draw(scores)
         if self._grammar is not None:
             if not _allows(self._grammar, token):
-                scores = _allowed(self._grammar, scores)
+                allowed = _allowed(self._grammar, scores)
                 # llama.cpp ends the process when a grammar must accept what it refuses.
-                if not np.isfinite(scores.max()):
+                if allowed is None:
                     return None
-                token = self._draw(scores)
+                token = self._draw(allowed)
             llama_cpp.llama_sampler_accept(self._grammar, token)
         if self._chain is not None:
             llama_cpp.llama_sampler_accept(self._chain, token)
@@ -93,10 +95,19 @@ def _allows(grammar: "llama_cpp.llama_sampler_p", token: int) -> bool:
     return bool(np.isfinite(candidate["logit"][0]))
 
 
-def _allowed(grammar: "llama_cpp.llama_sampler_p", scores: Scores) -> Scores:
-    candidates = _candidates(scores)
-    llama_cpp.llama_sampler_apply(grammar, _native(candidates))
-    return candidates["logit"]
+def _allowed(grammar: "llama_cpp.llama_sampler_p", scores: Scores) -> Scores | None:
+    """The scores without those that the grammar refuses; None where it refuses all."""
+    for most in (*_BEST, len(scores)):
+        best = np.argpartition(scores, -most)[-most:] if most < len(scores) else np.arange(len(scores))
+        candidates = np.zeros(len(best), _CANDIDATE)
+        candidates["id"] = best
+        candidates["logit"] = scores[best]
+        llama_cpp.llama_sampler_apply(grammar, _native(candidates))
+        if np.isfinite(candidates["logit"]).any():
+            left = np.full_like(scores, -np.inf)
+            left[best] = candidates["logit"]
+            return left
+    return None
 
 
 def _candidates(scores: Scores) -> npt.NDArray[np.void]:

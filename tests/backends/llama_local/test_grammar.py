@@ -10,7 +10,7 @@ import pytest
 
 from app.backends.llama_local.backend import LlamaLocalBackend
 from app.backends.llama_local.bindings import Model
-from app.backends.llama_local.grammar import Grammar, literal
+from app.backends.llama_local.grammar import Grammar, choice, literal
 from app.backends.llama_local.grammar_numbers import integer_rule, number_rule
 from app.backends.llama_local.order import Sampling
 from app.backends.llama_local.sampler import Sampler, check_grammar
@@ -93,6 +93,17 @@ TREE: dict[str, Any] = {
          ['{"name":"A","age":3}']),
         (TREE, ['{"v":1,"next":null}', '{"v":1,"next":{"v":2,"next":null}}'], ['{"v":1}', '{"v":1,"next":2}']),
         ({"type": "integer", "minimum": 18, "maximum": 120}, ["18", "99", "120"], ["17", "121", "-20", "1"]),
+        ({"enum": ["a", "ab", "abc", "b", "", 'a"', 12, 123]},
+         ['"a"', '"ab"', '"abc"', '"b"', '""', r'"a\""', "12", "123"],
+         ['"abcd"', "1", '"ac"', '"', "1234"]),
+        ({"type": "string", "format": "date"}, ['"2024-02-28"', '"1999-12-01"'], ['"2024-13-01"', '"24-01-01"', '"x"']),
+        ({"type": "string", "format": "time"}, ['"23:59:59Z"', '"00:00:00.5+02:00"'], ['"24:00:00Z"', '"1:00:00Z"']),
+        ({"type": "string", "format": "date-time"}, ['"2024-02-28T10:00:00Z"'], ['"2024-02-28"', '"2024-02-28 10:00"']),
+        ({"type": "string", "format": "uuid"}, ['"123e4567-e89b-12d3-a456-426614174000"'], ['"123e4567"', '""']),
+        ({"type": "string", "format": "email"}, ['"jo.doe@mail.example.org"'], ['"jo"', '"@a.org"', '"jo@a_b.org"']),
+        ({"type": "string", "format": "ipv4"},
+         ['"192.168.0.255"', '"0.0.0.0"'], ['"256.1.1.1"', '"1.2.3"', '"01.2.3.4"']),
+        ({"type": "string", "format": "of my own"}, ['"x"'], ["1"]),
         ({"type": "number", "minimum": 0, "maximum": 1}, ["0", "1", "0.25"], ["1.5", "-0.5", "2"]),
     ],
 )  # fmt: skip
@@ -123,8 +134,10 @@ def test_a_grammar_lets_through_what_is_valid_and_nothing_else(
         {"allOf": [{"$ref": "#"}]},
         {"type": "string", "minLength": 5, "maxLength": 2},
         {"type": "object", "properties": {f"p{number}": {"enum": [number]} for number in range(3000)}},
+        {"anyOf": [{"enum": [f"c{many}-{number}" for number in range(100)]} for many in range(20)]},
+        {"enum": [f"{number}" + "x" * 2000 for number in range(200)]},
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_a_schema_that_cannot_be_used_is_refused(schema: object) -> None:
     with pytest.raises(BackendRejected, match="the JSON schema"):
@@ -135,6 +148,22 @@ def test_a_schema_that_cannot_be_used_is_refused(schema: object) -> None:
 def test_a_schema_that_begins_with_itself_is_refused_and_the_process_lives(model: Model, schema: object) -> None:
     with pytest.raises(BackendRejected):
         check_grammar(model, grammar_of(schema))
+
+
+def test_a_grammar_refused_most_of_the_vocabulary_still_picks_the_best_it_allows(model: Model) -> None:
+    """The allowed token is the worst of all: it is found, and the largest grammars take no seconds to tell."""
+    sampler = Sampler(model, Sampling(grammar=grammar_of({"enum": [f"choice-{number}" for number in range(500)]})))
+    scores = np.arange(model.vocabulary_size, 0, -1, dtype=np.float32)
+    wanted = model.tokenize('"')[0]
+    others = [token for token in range(model.vocabulary_size) if model.piece(token).startswith(b'"')]
+    scores[others] = 0.25
+    scores[wanted] = 0.5
+    assert sampler.pick(scores) == wanted
+    sampler.close()
+
+
+def test_choices_that_begin_alike_share_their_beginning() -> None:
+    assert choice(["ab", "abc", "abd", "x"]) == '"ab" ("" | "c" | "d") | "x"'
 
 
 def as_pattern(rule: str) -> re.Pattern[str]:
