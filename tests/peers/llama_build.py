@@ -3,7 +3,7 @@
     python -m tests.peers.llama_build     build it where it is missing; its path goes to stdout
 
 The same source, by hash, and the same flags as the bindings in `.venv` have, so that the two can be measured side by
-side. It takes minutes: tests never build it, they skip where it is not there (`just build-llama-server`, CI does).
+side. It takes minutes: neither tests nor the benchmark build it, they go without where it is not there.
 """
 
 import fcntl
