@@ -42,6 +42,12 @@ status *ARGS: _env
 validators *ARGS: _env
     @exec .venv/bin/loosh-miner validators "$@"
 
+# Look at everything the miner needs to earn; each fault comes with its remedy
+[group('run')]
+[no-exit-message]
+doctor *ARGS: _env
+    @exec .venv/bin/loosh-miner doctor "$@"
+
 # Run the tests; arguments go to pytest
 [group('develop')]
 [no-exit-message]

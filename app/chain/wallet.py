@@ -90,6 +90,20 @@ def load_hotkey(settings: Settings, *, credentials: Path | None = None) -> Hotke
     return _hotkey(file, _decode(file, raw))
 
 
+def hotkey_address(settings: Settings, *, credentials: Path | None = None) -> str | None:
+    """Check the hotkey as `load_hotkey` does, at no cost: an encrypted one stays shut, and its address is not known.
+
+    Errors: `WalletError`.
+    """
+    file = hotkey_path(settings)
+    if _exists(file):
+        raw = _read_private(file, credentials)
+        if _core.keyfile_data_is_encrypted(raw):
+            _password(settings, file, credentials)
+            return None
+    return load_hotkey(settings, credentials=credentials).ss58
+
+
 def _exists(file: Path) -> bool:
     try:
         return file.exists()

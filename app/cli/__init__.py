@@ -12,6 +12,7 @@ from rich_click import RichGroup
 
 from app.cli.challenge import challenge
 from app.cli.config import config
+from app.cli.doctor import doctor
 from app.cli.engine import engine
 from app.cli.fiber_post_ip import fiber_post_ip
 from app.cli.firewall import firewall
@@ -20,6 +21,7 @@ from app.cli.models import models
 from app.cli.register import register
 from app.cli.serve import serve
 from app.cli.status import status
+from app.cli.support_bundle import support_bundle
 from app.cli.validators import validators
 from app.cli.version import version
 from app.errors import ComputeFileError, FirewallRefused, MinerError, NothingFits, SettingsError, WalletError
@@ -50,6 +52,7 @@ def cli() -> None:
 cli.add_command(serve)
 cli.add_command(challenge)
 cli.add_command(config)
+cli.add_command(doctor)
 cli.add_command(firewall)
 cli.add_command(models)
 cli.add_command(engine)
@@ -57,6 +60,7 @@ cli.add_command(hardware)
 cli.add_command(register)
 cli.add_command(status)
 cli.add_command(validators)
+cli.add_command(support_bundle)
 cli.add_command(version)
 
 

@@ -45,7 +45,7 @@ ABOVE_ALL: Final = {
     "composition",
     "composition_calling",
     "composition_firewall",
-    "diagnosis",
+    "composition_doctor",
     "miner",
     "identity",
     "__main__",

@@ -38,7 +38,7 @@ def test_the_readme_shows_every_command() -> None:
 
 def test_commands_and_settings_in_the_readme_exist() -> None:
     readme = (ROOT / "README.md").read_text()
-    for name in re.findall(r"(?:`|^)loosh-miner ([a-z]+)", readme, re.MULTILINE):
+    for name in re.findall(r"(?:`|^)loosh-miner ([a-z-]+)", readme, re.MULTILINE):
         assert name in cli.commands, name
     options = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
     options |= {"--env-file", "--json", "--wallet", "--wallet-hotkey"}

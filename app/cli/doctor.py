@@ -1,0 +1,45 @@
+"""`loosh-miner doctor`: what is wrong, and what to type."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+from rich_click import RichCommand
+
+from app.cli.common import emit, emit_json, env_file_option
+
+if TYPE_CHECKING:
+    from app.doctor.check import Report
+
+EXIT_CODES: Final = {"ok": 0, "warning": 4, "failed": 1}
+
+
+@click.command(cls=RichCommand)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--only", multiple=True, metavar="CODE", help="Only this check or section; may be given several times.")
+@click.option("--hardware", metavar="FILE", help="Judge a recorded machine: a file, or the name of a shipped one.")
+@click.option("--list", "as_list", is_flag=True, help="Name all checks, look at nothing.")
+@env_file_option
+def doctor(*, as_json: bool, as_list: bool, only: tuple[str, ...], hardware: str | None, env_file: Path | None) -> None:
+    """Look at everything a miner needs to earn, in ten seconds; each fault comes with its remedy.
+
+    Exit codes: 0 well, 1 something failed, 2 wrong usage, 4 warnings only.
+    """
+    from app.cli.examining import list_checks, run_doctor  # noqa: PLC0415 - keeps --help quick: HTTP client, crypto, NVML
+
+    if as_list:
+        emit(list_checks())
+        return
+    report = run_doctor(only, hardware, env_file)
+    if as_json:
+        emit_json(report)
+    else:
+        _show(report)
+    sys.exit(EXIT_CODES[report.status])
+
+
+def _show(report: "Report") -> None:
+    from app.cli.doctor_screen import show  # noqa: PLC0415 - rich is only wanted here
+
+    show(report)
