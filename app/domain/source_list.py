@@ -80,7 +80,8 @@ def merge(lists: Collection[SourceList], hotkeys: Collection[str], least_stake: 
     found: dict[str, AllowedValidator] = {
         hotkey: AllowedValidator(hotkey=hotkey, sources=("settings",)) for hotkey in hotkeys
     }
-    valid = [one for one in lists if one.is_valid(now)]
+    # In one order whatever came first: the metagraph's addresses stand before the API's.
+    valid = sorted((one for one in lists if one.is_valid(now)), key=lambda one: one.source, reverse=True)
     for one in valid:
         for listed in one.validators:
             if one.source == "metagraph" and (listed.stake or 0.0) < least_stake:

@@ -61,7 +61,7 @@ def metric(miner: MinerProcess, name: str) -> float:
     raise AssertionError(f"no metric {name}: {status} {text[:300]!r} {miner.tail(5)}")
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait for what must come."""
     end = time.monotonic() + seconds
     while not condition():

@@ -26,8 +26,8 @@ def one(hotkey: str, *addresses: str, stake: float | None = None) -> ListedValid
 def test_threat_16_lists_are_put_together() -> None:
     clock = HandClock()
     lists = MergedAllowList(clock, sources=SOURCES, hotkeys=["5Own"])
-    lists.replace(listed("metagraph", clock.now, one("5A", "198.51.100.1", stake=5.0), one("5B", stake=9.0)))
     lists.replace(listed("challenge-api", clock.now, one("5A", "198.51.100.2"), one("5C", "2001:db8::1")))
+    lists.replace(listed("metagraph", clock.now, one("5A", "198.51.100.1", stake=5.0), one("5B", stake=9.0)))
     assert [(v.hotkey, v.sources, v.stake, v.addresses) for v in lists.validators()] == [
         ("5B", ("metagraph",), 9.0, ()),
         ("5A", ("metagraph", "challenge-api"), 5.0, ("198.51.100.1", "198.51.100.2")),

@@ -19,7 +19,7 @@ from tests.miner.validator import KEY_EXCHANGE, Hotkey, Session, Validator, chal
 from tests.must_hold.conftest import NewValidator
 
 JSON = {"Content-Type": "application/json"}
-AT_ONCE = 1
+AT_ONCE = 2
 SELDOM = 600
 
 
@@ -125,15 +125,19 @@ async def test_threat_16_an_empty_or_broken_answer_wipes_nothing(
     challenge_api.behave(hotkey.ss58)
     miner = start_miner(home=home, **on_chain(home, None, challenge_api, ALLOW_LIST_REFRESH_SECONDS=AT_ONCE))
     validator = await new_validator(miner, hotkey=hotkey)
-    faults: tuple[dict[str, object], ...] = ({}, {"status": 500}, {"body": "{}"}, {"known": []})
-    for behaviour in faults:
+    faults: dict[str, dict[str, object]] = {
+        "names no validator": {},
+        "status 500": {"status": 500},
+        "sends no list": {"body": "{}"},
+        "does not know this hotkey": {"known": []},
+    }
+    for cause, behaviour in faults.items():
         challenge_api.behave(**behaviour)
-        asked = challenge_api.stats().asked
-        until(lambda asked=asked: challenge_api.stats().asked > asked)
+        until(lambda cause=cause: cause in health(miner)["allow_list"][1]["failing"])
         assert (await validator.ask("still?"))["response_text"]
-        if not behaviour:
-            until(lambda: "empty:challenge-api" in alarms(miner))
-    assert miner.log.read_text().count("allow-list can't be read") >= 4, "each cause is told"
+        assert ("empty:challenge-api" in alarms(miner)) == (not behaviour)
+    log = miner.log.read_text()
+    assert all(cause in log for cause in faults), "each is told"
 
 
 def start_again(miner: MinerProcess, **settings: object) -> float:
@@ -165,14 +169,15 @@ async def test_threat_16_a_kept_list_serves_although_all_else_is_down(
     until(lambda: kept(miner))
     api = miner.settings["CHALLENGE_API_URL"]
     challenge_api.behave(status=503)
-    fastest = 99.0
-    for _ in range(3):  # the machine may be busy: the best of three tells what the miner needs
-        started = start_again(miner)
+    started = start_again(miner)
+    miner.wait_ready()
+    seconds = time.monotonic() - started
+    if seconds >= 5:  # a busy machine? then a start that asks nobody takes as long
+        started = start_again(miner, DEVELOPMENT_MODE="on", HOTKEY_FILE="")
         miner.wait_ready()
-        fastest = min(fastest, time.monotonic() - started)
-        if fastest < 5:
-            break
-    assert fastest < 5
+        assert seconds < 5 + (time.monotonic() - started), "no source was waited for"
+        start_again(miner, DEVELOPMENT_MODE="off", HOTKEY_FILE=home / "hotkey")
+        miner.wait_ready()
     validator = await new_validator(miner, hotkey=hotkey)
     assert (await validator.ask("all is down?"))["response_text"]
     assert health(miner)["allow_list"][1]["valid"] is True
@@ -261,3 +266,18 @@ async def test_the_watch_tells_what_is_wrong_on_chain(
     until(lambda: "deregistered" in alarms(miner))
     until(lambda: '"alarm over"' in miner.log.read_text())
     assert chain.stats().submitted == 0, "the watch never posts"
+
+
+async def test_the_serving_process_never_imports_the_sdk(
+    start_miner: StartMiner, new_validator: NewValidator, chain: ChainNode, home: Path
+) -> None:
+    """bittensor's SDK takes over a second to import: only the child that reads the metagraph does so."""
+    hotkey = Hotkey()
+    chain.add_subnet(NETUID)
+    chain.register(NETUID, hotkey.ss58, permit=True, stake=2000.0)
+    miner = start_miner(home=home, **on_chain(home, chain, None, PYTHONPROFILEIMPORTTIME="1"))
+    assert (await (await new_validator(miner, hotkey=hotkey)).ask("served?"))["response_text"]
+    assert health(miner)["chain"]["block"]
+    imported = {line.rpartition("|")[2].strip() for line in miner.log.read_text().splitlines() if "import time" in line}
+    assert "bittensor_core" in imported, "the imports are told"
+    assert "bittensor" not in imported

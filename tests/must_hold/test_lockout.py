@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from tests.conftest import StartMiner
+from tests.chain.registered import NETUID, on_chain, write_hotkey
+from tests.conftest import StartChain, StartMiner
 from tests.miner.flood import Flood, Order, Report
 from tests.miner.http import encode
 from tests.miner.process import MinerProcess, StubEngine
@@ -24,10 +25,21 @@ from tests.must_hold.conftest import Honest, NewValidator
 JSON = {"Content-Type": "application/json"}
 
 
+LISTED = [Hotkey() for _ in range(3)]
+HOMELESS, AT_HOME, QUIET = LISTED
+
+
 @pytest.fixture(scope="module")
-def limited(start_miner: StartMiner) -> MinerProcess:
-    """A miner with its rate limits on, as in production."""
-    return start_miner(ENABLE_RATE_LIMITS="true", MAX_CONCURRENT_REQUESTS=4, MAX_QUEUED_REQUESTS=8)
+def limited(start_miner: StartMiner, start_chain: StartChain, tmp_path_factory: pytest.TempPathFactory) -> MinerProcess:
+    """A miner with its rate limits on and its allow-list read from the chain, as in production."""
+    home, node = tmp_path_factory.mktemp("limited"), start_chain()
+    write_hotkey(home)
+    node.add_subnet(NETUID)
+    for hotkey in LISTED:
+        home_of = {} if hotkey is HOMELESS else {"axon": "127.6.0.2:8000"}
+        node.register(NETUID, hotkey.ss58, permit=True, stake=2000.0, **home_of)
+    settings = on_chain(home, node, None, ENABLE_RATE_LIMITS="true", MAX_CONCURRENT_REQUESTS=4, MAX_QUEUED_REQUESTS=8)
+    return start_miner(home=home, **settings)
 
 
 def forged(victim: Validator, pem: str, port: int) -> list[bytes]:
@@ -66,8 +78,10 @@ async def beside(honest: Honest, order: Order, *, at_least: float = 0) -> Report
 async def test_threat_7_nobody_is_locked_out_by_name(
     limited: MinerProcess, new_validator: NewValidator, engine: StubEngine
 ) -> None:
-    """10 000 forgeries in one validator's name from 100 addresses; the validator asks and shakes hands on."""
-    victim = await new_validator(limited, "127.4.0.1")
+    """10 000 forgeries in one validator's name from 100 addresses; the validator, at an address that it has published
+    nowhere, asks and shakes hands on.
+    """
+    victim = await new_validator(limited, "127.4.0.1", HOMELESS)
     session = await victim.shake()
     requests = forged(victim, await victim.public_key(), limited.port)
     sources = [f"127.4.1.{at + 1}" for at in range(100)]
@@ -135,12 +149,12 @@ async def test_threat_22_a_flood_of_strangers_does_not_slow_validators(
 ) -> None:
     """2000 unauthenticated requests a second for 20 s, two thirds of them from addresses over their limit."""
     engine.behave(first_token_ms=20)
-    quiet = Honest(await new_validator(limited, "127.6.0.1"), 0.55)
+    quiet = Honest(await new_validator(limited, "127.6.0.1", QUIET), 0.55)
     asking = asyncio.create_task(quiet.run())
     await asyncio.sleep(8)
     quiet.stop()
     await asking
-    victim = await new_validator(limited, "127.6.0.2")
+    victim = await new_validator(limited, "127.6.0.2", AT_HOME)
     await victim.shake()
     pem = await victim.public_key()
     requests = forged(victim, pem, limited.port)
