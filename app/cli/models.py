@@ -9,6 +9,7 @@ from rich_click import RichCommand, RichGroup
 
 from app.cli.common import emit, emit_json, env_file_option, load_settings, warn
 from app.cli.machine_options import asked, choice_options
+from app.cli.models_pull import pull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +38,9 @@ def models(context: click.Context, *, env_file: Path | None, as_json: bool, **op
         emit_json(found)
     else:
         _show(found)
+
+
+models.add_command(pull)
 
 
 @models.command(cls=RichCommand)

@@ -1,6 +1,6 @@
 """A stand-in for Ollama's server: `python -m tests.stubs.ollama`, a process of its own.
 
-Written from Ollama's documented API and its server's source: `/api/{version,tags,show,ps,generate}` and the OpenAI
+Written from Ollama's documented API and its server's source: `/api/{version,tags,show,ps,generate,pull}` and the OpenAI
 route, with what makes Ollama different from vLLM: a model is loaded when first asked for and unloaded after its
 `keep_alive`; loading is given up when the caller hangs up; the context is 4096 unless told otherwise; a prompt that
 does not fit is cut without a word, and only `prompt_tokens` tells; without `max_tokens` an answer has no limit;
@@ -37,6 +37,10 @@ class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     token_ms: float = 0
     endless: bool = False
     """A token each `token_ms`, up to max_tokens; without that until the caller hangs up."""
+    pull_error: str = ""
+    """What `/api/pull` says instead of pulling."""
+    pull_cut: bool = False
+    """`/api/pull` breaks off in the middle."""
     refuse_too_long: bool = False
     """As for models that llama.cpp's own templates serve: 400 instead of a cut prompt."""
 
@@ -293,6 +297,8 @@ class Connection(HttpProtocol):
                 )
             case "POST", "/api/generate":
                 self.begin(self.generate(msgspec.json.decode(body, type=Order)))
+            case "POST", "/api/pull":
+                self.begin(self.pull(msgspec.json.decode(body, type=Order)))
             case "POST", "/v1/chat/completions":
                 self.begin(self.chat(body))
             case _:
@@ -327,6 +333,31 @@ class Connection(HttpProtocol):
             await ollama.load(order.model, keep_alive)
             reason = "load"
         self.json({"model": order.model, "response": "", "done": True, "done_reason": reason})
+
+    async def pull(self, order: Order) -> None:
+        """`/api/pull`: lines of JSON, each what is done; an error comes as a line too, with status 200."""
+        behaviour = self.ollama.behaviour
+
+        def line(**fields: object) -> None:
+            self.write(http_chunk(msgspec.json.encode(fields) + b"\n"))
+
+        self.write(STREAM_HEAD.replace(b"text/event-stream", b"application/x-ndjson"))
+        line(status="pulling manifest")
+        if behaviour.pull_error:
+            line(error=behaviour.pull_error)
+            self.write(STREAM_END)
+            return
+        total = 4683087332
+        for done in (0, total // 2, total):
+            line(status=f"pulling {DIGEST[:12]}", digest=f"sha256:{DIGEST}", total=total, completed=done)
+            await asyncio.sleep(0.01)
+            if behaviour.pull_cut and done:
+                self.abort()
+                return
+        for status in ("verifying sha256 digest", "writing manifest", "success"):
+            line(status=status)
+        self.ollama.models.append(full_name(order.model))
+        self.write(STREAM_END)
 
     async def chat(self, body: bytes) -> None:
         """`/v1/chat/completions`, streamed only: the miner asks for nothing else."""

@@ -5,14 +5,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
 from app.appliance.compute.catalogue_file import read_catalogue
 from app.appliance.compute.listing import capability
 from app.appliance.hardware.recordings import read_recording, shipped
-from app.domain.compute.catalogue import Catalogue
+from app.domain.compute.catalogue import Catalogue, Quant
 from app.domain.compute.choice import choose
 from app.domain.compute.fit import MIB
 from app.domain.compute.profile import EngineProfile, Wishes
@@ -26,7 +26,11 @@ PAGE: Final = Path("docs/compute.md")
 
 def schema() -> str:
     """Build the JSON Schema of `min_compute.yml`, for editors."""
-    return msgspec.json.format(msgspec.json.encode(msgspec.json.schema(Catalogue))).decode() + "\n"
+    tree = msgspec.json.schema(Catalogue)
+    # msgspec says nothing of the keys that a map may have.
+    quants = tree["$defs"]["AllowedModel"]["properties"]["quants"]
+    quants["propertyNames"] = {"enum": list(get_args(Quant.__value__))}
+    return msgspec.json.format(msgspec.json.encode(tree)).decode() + "\n"
 
 
 def tables() -> str:

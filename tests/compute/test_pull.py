@@ -1,0 +1,234 @@
+"""`models pull`, through the command line and the hub's own library, from stand-ins that are processes of their own."""
+
+import hashlib
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from app.appliance.compute.lock_file import read_lock
+from app.errors import ComputeFileError
+from tests.backends.engines import StubOllama
+from tests.cli.command import ROOT, Outcome, run
+from tests.stubs.hub import COMMIT, MIB, REPOSITORIES
+from tests.stubs.ollama import DIGEST
+
+AWQ: Final = "Qwen/Qwen2.5-14B-Instruct-AWQ"
+GGUF: Final = "Qwen/Qwen2.5-7B-Instruct-GGUF"
+LLAMA: Final = "hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4"
+NOWHERE: Final = "http://127.0.0.1:9"
+
+
+class Hub:
+    """The stand-in for the hub."""
+
+    def __init__(self) -> None:
+        stub = [sys.executable, "-m", "tests.stubs.hub"]
+        self.process = subprocess.Popen(stub, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout
+        self.port: int = json.loads(self.process.stdout.readline())["port"]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _stub(self, method: str, body: bytes = b"") -> Any:  # noqa: ANN401 - JSON
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request(method, "/stub", body)
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return answer
+
+    def act(self, **behaviour: object) -> None:
+        self._stub("POST", json.dumps(behaviour).encode())
+
+    def asked(self) -> list[str]:
+        return self._stub("GET")
+
+    def end(self) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.close()
+        self.process.wait(20)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def running_hub() -> Iterator[Hub]:
+    hub = Hub()
+    yield hub
+    hub.end()
+
+
+@pytest.fixture
+def hub(running_hub: Hub) -> Hub:
+    """Behaving well and having seen nothing."""
+    running_hub.act(cut_after=0, stall=False, corrupt=False, size=0, requests=[])
+    return running_hub
+
+
+def pull(home: Path, hub: Hub | str, *arguments: str, **given: str) -> Outcome:
+    """`models pull` on a recorded A10 unless told otherwise."""
+    machine = () if "--hardware" in arguments else ("--hardware", "a10")
+    endpoint = hub if isinstance(hub, str) else hub.url
+    settings = {"HF_ENDPOINT": endpoint, "NO_PROXY": "*", **given}
+    return run(home, "models", "pull", *arguments, *machine, seconds=120, **settings)
+
+
+def snapshot(home: Path, repository: str) -> Path:
+    return home / ".cache/huggingface/hub" / f"models--{repository.replace('/', '--')}" / "snapshots" / COMMIT
+
+
+def test_the_chosen_weights_are_fetched_checked_and_locked(tmp_path: Path, hub: Hub) -> None:
+    done = pull(tmp_path, hub, "--json")
+    assert done.code == 0, done.err
+    files = {file.name: file.read_bytes() for file in snapshot(tmp_path, AWQ).iterdir()}
+    wanted = {name: content for name, content in REPOSITORIES[AWQ].items() if name != "README.md"}
+    assert files == wanted
+    lock = json.loads((tmp_path / "models.lock.json").read_text())["weights"][AWQ]
+    assert lock["revision"] == COMMIT == done.object()["revision"]
+    weights = next(file for file in lock["files"] if file["name"] == "model.safetensors")
+    assert weights["sha256"] == hashlib.sha256(wanted["model.safetensors"]).hexdigest()
+    assert str(tmp_path) not in (tmp_path / "models.lock.json").read_text()
+    rendered = run(tmp_path, "engine", "render", "--format", "systemd", "--hardware", "a10")
+    assert f"--revision {COMMIT}" in rendered.out
+    assert "no revision yet" not in rendered.out
+    # A second pull finds all of it, and fetches nothing again.
+    hub.act(requests=[])
+    assert pull(tmp_path, hub).code == 0
+    assert not [line for line in hub.asked() if line.startswith("GET /cdn")]
+    # A lock that the hub contradicts is refused.
+    lock["files"][0]["size"] = 1
+    (tmp_path / "models.lock.json").write_text(json.dumps({"weights": {AWQ: lock}}))
+    done = pull(tmp_path, hub)
+    assert (done.code, "is not what models.lock.json says" in done.err) == (1, True)
+
+
+def test_a_download_that_broke_off_goes_on_where_it_was(tmp_path: Path, hub: Hub) -> None:
+    """The hub's library writes 10 MiB at a time."""
+    hub.act(cut_after=21 * MIB)
+    done = pull(tmp_path, hub)
+    assert done.code == 0, done.err
+    assert f"GET /cdn/{AWQ}/model.safetensors bytes={20 * MIB}-" in hub.asked()
+    assert (snapshot(tmp_path, AWQ) / "model.safetensors").read_bytes() == REPOSITORIES[AWQ]["model.safetensors"]
+
+
+def test_damaged_weights_are_removed_and_not_locked(tmp_path: Path, hub: Hub) -> None:
+    hub.act(corrupt=True)
+    done = pull(tmp_path, hub)
+    assert done.code == 1
+    assert "model.safetensors is damaged" in done.err
+    assert "pull again" in done.err
+    assert not (tmp_path / "models.lock.json").exists()
+    hub.act(corrupt=False)
+    assert pull(tmp_path, hub).code == 0
+
+
+def test_a_full_disk_is_told_before_anything_is_downloaded(tmp_path: Path, hub: Hub) -> None:
+    hub.act(size=10**16)
+    done = pull(tmp_path, hub)
+    assert done.code == 1
+    assert "takes 10000000.0 GB more" in done.err
+    assert "HF_HOME" in done.err
+    assert not [line for line in hub.asked() if "/resolve/" in line or "/cdn/" in line]
+
+
+def test_gated_weights_without_a_token_are_refused_before_any_request(tmp_path: Path, hub: Hub) -> None:
+    done = pull(tmp_path, hub, "llama3.1-8b-instruct")
+    assert done.code == 3
+    assert "is gated" in done.err
+    assert "HF_TOKEN" in done.err
+    assert hub.asked() == []
+
+
+def test_gated_weights_with_a_token_that_may_not_are_refused_before_any_file(tmp_path: Path, hub: Hub) -> None:
+    done = pull(tmp_path, hub, "llama3.1-8b-instruct", HF_TOKEN="hf_another_token")
+    assert done.code == 1
+    assert "is gated" in done.err
+    assert "hf_another_token" not in done.err
+    assert not [line for line in hub.asked() if "/resolve/" in line]
+    granted = pull(tmp_path, hub, "llama3.1-8b-instruct", HF_TOKEN="hf_a_good_token")
+    assert granted.code == 0, granted.err
+    assert "hf_a_good_token" not in granted.out + granted.err + (tmp_path / "models.lock.json").read_text()
+    # What is here needs no token any more.
+    rendered = run(tmp_path, "engine", "render", "--model", "llama3.1-8b-instruct", "--hardware", "a10")
+    assert rendered.code == 0
+
+
+def test_gguf_weights_for_llama_cpp_are_the_one_quantisation(tmp_path: Path, hub: Hub) -> None:
+    done = pull(tmp_path, hub, "qwen2.5-7b-instruct", "--backend", "llamacpp", "--hardware", "none", "--json")
+    assert done.code == 0, done.err
+    names = sorted(file.name for file in snapshot(tmp_path, GGUF).iterdir())
+    assert names == [name for name in REPOSITORIES[GGUF] if "q4_k_m" in name]
+    first = snapshot(tmp_path, GGUF) / names[0]
+    assert done.object()["path"] == str(first)
+    arguments = ("--backend", "llamacpp", "--model", "qwen2.5-7b-instruct", "--hardware", "none")
+    rendered = run(tmp_path, "engine", "render", "--format", "miner", *arguments)
+    assert f"MODEL_PATH={first}\n" in rendered.out
+
+
+def test_the_embedded_model_needs_no_pull(tmp_path: Path) -> None:
+    done = pull(tmp_path, NOWHERE, "--hardware", "none")
+    assert (done.code, "nothing to pull" in done.out) == (0, True)
+
+
+def test_offline_is_said_at_once(tmp_path: Path, hub: Hub) -> None:
+    done = pull(tmp_path, NOWHERE)
+    assert done.code == 1
+    assert "the hub can't be reached" in done.err
+    set_so = pull(tmp_path, hub, HF_HUB_OFFLINE="1")
+    assert set_so.code == 1
+    assert "HF_HUB_OFFLINE is set" in set_so.err
+    assert hub.asked() == []
+
+
+def test_a_commit_that_is_not_there_is_told(tmp_path: Path, hub: Hub) -> None:
+    file = tmp_path / "models.lock.json"
+    file.write_text(json.dumps({"weights": {AWQ: {"revision": "a" * 40}}}))
+    done = pull(tmp_path, hub)
+    assert done.code == 1
+    assert f"has no commit {'a' * 40}" in done.err
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"weights": {"a/b": {"revision": "main"}}}', "\xff"])
+def test_a_broken_lock_is_told_in_a_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "models.lock.json"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ComputeFileError, match=r"models\.lock\.json: is no lock of weights"):
+        read_lock(file)
+
+
+@pytest.fixture
+def ollama() -> Iterator[StubOllama]:
+    with StubOllama(model="another:latest") as running:
+        yield running
+
+
+def test_ollama_pulls_by_its_own_api_and_the_digest_is_locked(tmp_path: Path, ollama: StubOllama) -> None:
+    tag = "qwen2.5:14b-instruct-q4_K_M"
+    done = pull(tmp_path, NOWHERE, "qwen2.5-14b-instruct", "--backend", "ollama", OLLAMA_BASE_URL=ollama.root)
+    assert done.code == 0, done.err
+    lock = json.loads((tmp_path / "models.lock.json").read_text())
+    assert lock["weights"][tag]["revision"] == f"sha256:{DIGEST}"
+    lock["weights"][tag]["revision"] = f"sha256:{'0' * 64}"
+    (tmp_path / "models.lock.json").write_text(json.dumps(lock))
+    moved = pull(tmp_path, NOWHERE, "qwen2.5-14b-instruct", "--backend", "ollama", OLLAMA_BASE_URL=ollama.root)
+    assert (moved.code, "the tag moved" in moved.err) == (1, True)
+
+
+def test_what_ollama_says_of_a_failed_pull_is_told(tmp_path: Path, ollama: StubOllama) -> None:
+    arguments = ("qwen2.5-14b-instruct", "--backend", "ollama")
+    ollama.act(pull_error="pull model manifest: file does not exist")
+    done = pull(tmp_path, NOWHERE, *arguments, OLLAMA_BASE_URL=ollama.root)
+    assert (done.code, "file does not exist" in done.err) == (1, True)
+    ollama.act(pull_cut=True)
+    done = pull(tmp_path, NOWHERE, *arguments, OLLAMA_BASE_URL=ollama.root)
+    assert (done.code, "pull again" in done.err) == (1, True)
+    done = pull(tmp_path, NOWHERE, *arguments, OLLAMA_BASE_URL=NOWHERE)
+    assert (done.code, "can't be reached" in done.err) == (1, True)
+    assert not (tmp_path / "models.lock.json").exists()
