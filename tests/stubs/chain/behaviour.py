@@ -27,6 +27,8 @@ class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The JSON-RPC error that a method gets, by its name."""
     fail_dispatch: dict[str, Any] | None = None
     """An extrinsic is included, and fails with this dispatch error."""
+    overwrite_axon: str = ""
+    """In each block, another machine's post for the same hotkey follows ours: `ip:port`."""
     rubbish: bool = False
     """Answers are not JSON."""
     stall_head: bool = False

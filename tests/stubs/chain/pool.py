@@ -50,6 +50,9 @@ class Pool:
         events: list[Any] = []
         for index, extrinsic in enumerate(chosen, 1):
             events += self._apply(index, extrinsic, number, behaviour.fail_dispatch)
+            if behaviour.overwrite_axon:
+                netuid: int = extrinsic.call["netuid"]
+                self._subtensor.change(netuid, extrinsic.who, axon=behaviour.overwrite_axon, axon_block=number)
         block = self._ledger.seal(number, [extrinsic.raw for extrinsic in chosen], events)
         self._included[block.hash] = chosen
         for extrinsic in chosen:
