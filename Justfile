@@ -48,6 +48,18 @@ validators *ARGS: _env
 doctor *ARGS: _env
     @exec .venv/bin/loosh-miner doctor "$@"
 
+# Say which models fit this machine; `just models explain ID`, `just models pull`
+[group('run')]
+[no-exit-message]
+models *ARGS: _env
+    @exec .venv/bin/loosh-miner models "$@"
+
+# Write what the engine for this machine is started with: engine --format systemd
+[group('run')]
+[no-exit-message]
+engine *ARGS: _env
+    @exec .venv/bin/loosh-miner engine render "$@"
+
 # Run the tests; arguments go to pytest
 [group('develop')]
 [no-exit-message]

@@ -1,9 +1,11 @@
 """The documents say what is so: links lead somewhere, commands exist, nothing of one machine is in them."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import click
 import pytest
 
 from app.cli import cli
@@ -11,6 +13,14 @@ from app.settings_model import specs
 
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "env.example"])
+
+
+def every(command: click.Command) -> Iterator[click.Command]:
+    """The command, and all below it."""
+    yield command
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            yield from every(below)
 
 
 def by_name(path: Path) -> str:
@@ -40,7 +50,7 @@ def test_commands_and_settings_in_the_readme_exist() -> None:
     readme = (ROOT / "README.md").read_text()
     for name in re.findall(r"(?:`|^)loosh-miner ([a-z-]+)", readme, re.MULTILINE):
         assert name in cli.commands, name
-    options = {option for command in cli.commands.values() for parameter in command.params for option in parameter.opts}
+    options = {option for command in every(cli) for parameter in command.params for option in parameter.opts}
     options |= {"--env-file", "--json", "--wallet", "--wallet-hotkey"}
     for name in re.findall(r"(?<![\w-])--[a-z][a-z.-]+", readme):
         assert name in options, name
