@@ -82,7 +82,7 @@ class Completing:
                 if delta.finish is not None:
                     delta.completion_tokens = delta.completion_tokens or written
                     delta.finish = _finish(delta.finish, called=bool(named))
-                    text += shown.finish()
+                    text += shown.finish(cut=delta.finish == "length")
                 if text or calls or delta.finish is not None:
                     delta.text, delta.tool_calls = text, calls
                     yield delta

@@ -7,6 +7,7 @@ import msgspec
 
 from app.domain.answer import AnsweredToolCall, CalledFunction
 from app.domain.backend import Delta, FinishReason
+from app.domain.shown_text import without_half_tag
 
 _CLOSED_THINKING: Final = re.compile(r"<think>.*?</think>\s*", re.DOTALL)
 _OPENING: Final = "<think>"
@@ -55,8 +56,10 @@ class Draft:
         return self._finish is not None
 
     def text(self) -> str:
-        """What may be shown: closed thinking is taken out, and so is thinking that was never closed."""
+        """What may be shown: closed thinking is taken out, and so is what was never closed, or half opened at a cut."""
         text = "".join(self._pieces)
+        if self._finish in {None, "length"}:
+            text = without_half_tag(text)
         if _OPENING in text:
             text = _CLOSED_THINKING.sub("", text)
             text = text.partition(_OPENING)[0]

@@ -26,10 +26,13 @@ class ShownText:
             pass
         return "".join(shown)
 
-    def finish(self) -> str:
-        """What was held back and turned out to be no tag; thinking that was never closed stays unseen."""
+    def finish(self, *, cut: bool) -> str:
+        """What was held back and turned out to be no tag; thinking that was never closed stays unseen.
+
+        Where the text was cut and not ended by the model, half a tag stays unseen too.
+        """
         held, self._held = self._held, ""
-        return "" if self._thinking else held
+        return "" if self._thinking or cut else held
 
     def _step(self, shown: list[str]) -> bool:
         """Go on to behind the next tag; False when none is left."""
@@ -49,6 +52,11 @@ class ShownText:
             self._after_thinking = self._thinking
             self._thinking = not self._thinking
         return bool(found)
+
+
+def without_half_tag(text: str) -> str:
+    """Give a text that was cut without what may be the beginning of thinking at its end."""
+    return text[: len(text) - _tail_of(text, _OPENS)]
 
 
 def _tail_of(text: str, tag: str) -> int:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.domain.backend import Delta, ToolCallDelta
+from app.domain.backend import Delta, FinishReason, ToolCallDelta
 from app.domain.draft import Draft
 
 
@@ -31,6 +31,13 @@ def _draft(*deltas: Delta) -> Draft:
 )
 def test_thinking_never_leaves(pieces: list[str], shown: str) -> None:
     assert _draft(*(Delta(text=piece) for piece in pieces)).text() == shown
+
+
+@pytest.mark.parametrize(
+    ("finish", "shown"), [(None, "so "), ("length", "so "), ("stop", "so <thi"), ("tool_calls", "so <thi")]
+)
+def test_half_an_opening_tag_does_not_outlive_a_cut(finish: FinishReason | None, shown: str) -> None:
+    assert _draft(Delta(text="so <th"), Delta(text="i"), Delta(finish=finish)).text() == shown
 
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "text ", "<thi", "nk>", "\n"]), max_size=12))
