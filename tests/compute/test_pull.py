@@ -5,16 +5,18 @@ import http.client
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from app.appliance.compute.lock_file import read_lock
-from app.errors import ComputeFileError
+from app.appliance.compute.lock_file import LockedFile, read_lock
+from app.appliance.compute.pull_file import fetch
+from app.errors import ComputeFileError, DownloadError
 from tests.backends.engines import StubOllama
-from tests.cli.command import ROOT, Outcome, run
+from tests.cli.command import ROOT, Outcome, command, environment, run
 from tests.stubs.hub import COMMIT, MIB, REPOSITORIES
 from tests.stubs.ollama import DIGEST
 
@@ -116,6 +118,39 @@ def test_a_download_that_broke_off_goes_on_where_it_was(tmp_path: Path, hub: Hub
     assert done.code == 0, done.err
     assert f"GET /cdn/{AWQ}/model.safetensors bytes={20 * MIB}-" in hub.asked()
     assert (snapshot(tmp_path, AWQ) / "model.safetensors").read_bytes() == REPOSITORIES[AWQ]["model.safetensors"]
+
+
+def test_a_pull_that_was_killed_goes_on_at_the_next(tmp_path: Path, hub: Hub) -> None:
+    hub.act(cut_after=21 * MIB, stall=True)
+    killed = subprocess.Popen(
+        command("models", "pull", "--hardware", "a10"),
+        cwd=tmp_path,
+        env=environment(tmp_path, HF_ENDPOINT=hub.url, NO_PROXY="*"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    blobs = snapshot(tmp_path, AWQ).parents[1] / "blobs"
+    until = time.monotonic() + 60
+    while not any(file.stat().st_size >= 20 * MIB for file in blobs.glob("*.partial")):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    hub.act(stall=False, requests=[])
+    done = pull(tmp_path, hub)
+    assert done.code == 0, done.err
+    assert f"GET /cdn/{AWQ}/model.safetensors bytes={20 * MIB}-" in hub.asked()
+    assert (snapshot(tmp_path, AWQ) / "model.safetensors").read_bytes() == REPOSITORIES[AWQ]["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sha1"),
+    [("../../out", "a" * 40), ("/etc/out", "a" * 40), ("a/../../b", "a" * 40), ("a", None), ("a", "../b")],
+)
+def test_names_and_checksums_that_lead_elsewhere_are_refused(tmp_path: Path, name: str, sha1: str | None) -> None:
+    with pytest.raises(DownloadError, match=r"nothing is fetched|it is not fetched"):
+        fetch("a/b", COMMIT, LockedFile(name, 1, git_sha1=sha1), tmp_path / "cache", None)
+    assert not (tmp_path / "cache").exists()
 
 
 def test_damaged_weights_are_removed_and_not_locked(tmp_path: Path, hub: Hub) -> None:

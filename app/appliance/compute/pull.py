@@ -4,7 +4,6 @@ Order: may we, is there a network, which files at which commit, does the disk ho
 only then write the lock.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable
 from fnmatch import fnmatch
@@ -13,26 +12,21 @@ from typing import Any, Final
 
 import httpx2
 import msgspec
-from huggingface_hub import (
-    HfApi,
-    hf_hub_download,  # pyright: ignore[reportUnknownVariableType] - tqdm has no types
-)
+from huggingface_hub import HfApi
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
 from app.appliance.compute.lock_file import LockedFile, LockedWeights
+from app.appliance.compute.pull_file import ASK_SECONDS, fetch
 from app.domain.compute.fit import gb
 from app.domain.compute.profile import Weights
 from app.errors import DownloadError
 
-_ASK_SECONDS: Final = 10.0
-_CHUNK: Final = 8 * 1024 * 1024
 _RESERVE: Final = 10**9
 """Bytes that must stay free on the disk."""
 _NOT_WANTED: Final = ("original/*", "*.pth", "*.pt", "*.onnx", "*.h5", "*.msgpack", ".gitattributes", "*.md")
@@ -63,23 +57,9 @@ def pull_weights(weights: Weights, cache: Path, token: str | None, locked: Locke
         revision, files = _listed(repository, weights, token)
         _compare(repository, revision, files, locked)
         _room(repository, revision, files, cache)
-        paths = [
-            Path(
-                hf_hub_download(
-                    repository,
-                    file.name,
-                    revision=revision,
-                    cache_dir=cache,
-                    token=token or False,
-                    etag_timeout=_ASK_SECONDS,
-                )
-            )
-            for file in files
-        ]
+        paths = [fetch(repository, revision, file, cache, token) for file in files]
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         raise _said(repository, weights, error) from None
-    for file, path in zip(files, paths, strict=True):
-        _check(repository, file, path)
     folder = cache / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
     first = next((path for path in paths if path.suffix == ".gguf"), None)
     return Pulled(
@@ -96,7 +76,7 @@ def _listed(repository: str, weights: Weights, token: str | None) -> tuple[str, 
     api = HfApi(token=token or False)
     api.auth_check(repository)
     info: Any = api.model_info(
-        repository, revision=weights.revision or "main", files_metadata=True, timeout=_ASK_SECONDS
+        repository, revision=weights.revision or "main", files_metadata=True, timeout=ASK_SECONDS
     )
     files = tuple(
         LockedFile(
@@ -134,7 +114,7 @@ def _compare(repository: str, revision: str, files: tuple[LockedFile, ...], lock
 
 def _room(repository: str, revision: str, files: tuple[LockedFile, ...], cache: Path) -> None:
     folder = cache / f"models--{repository.replace('/', '--')}" / "snapshots" / revision
-    need = sum(file.size for file in files if not (folder / file.name).is_file())
+    need = sum(file.size - _there(cache, repository, file) for file in files if not (folder / file.name).is_file())
     there = next(each for each in (cache.absolute(), *cache.absolute().parents) if each.exists())
     status = os.statvfs(there)
     free = status.f_bavail * status.f_frsize
@@ -145,22 +125,11 @@ def _room(repository: str, revision: str, files: tuple[LockedFile, ...], cache: 
         )
 
 
-def _check(repository: str, file: LockedFile, path: Path) -> None:
-    """Compare a file with the checksum that the hub names; a wrong one is removed, so that it is fetched again."""
-    if file.sha256 is not None:
-        digest, wanted = hashlib.sha256(), file.sha256
-    else:
-        digest, wanted = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False), file.git_sha1
-    with path.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
-            digest.update(chunk)
-    if wanted is not None and digest.hexdigest() != wanted:
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise DownloadError(
-            f"{repository}: {file.name} is damaged (checksum {digest.hexdigest()[:12]}..., the hub says"
-            f" {wanted[:12]}...) and was removed: pull again"
-        )
+def _there(cache: Path, repository: str, file: LockedFile) -> int:
+    """Count the bytes that an interrupted pull left."""
+    blobs = cache / f"models--{repository.replace('/', '--')}" / "blobs"
+    partial = blobs / f"{file.sha256 or file.git_sha1}.partial"
+    return min(file.size, partial.stat().st_size) if partial.is_file() else 0
 
 
 def _said(repository: str, weights: Weights, error: Exception) -> DownloadError:
@@ -178,7 +147,7 @@ def _said(repository: str, weights: Weights, error: Exception) -> DownloadError:
             text = "can't be downloaded, HF_HUB_OFFLINE is set: unset it"
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             text = f"can't be downloaded, the hub can't be reached ({why}): check the network, or copy the cache over"
-        case httpx2.HTTPError() | LocalEntryNotFoundError():
+        case httpx2.HTTPError():
             text = f"came in part only, the download broke off ({why}): pull again, it goes on where it was"
         case _:
             text = f"can't be stored ({why}): check the disk and the folder's mode"
