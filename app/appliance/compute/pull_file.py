@@ -1,7 +1,7 @@
 """Fetches one file of a repository into the hub's cache, and goes on where an earlier process was interrupted.
 
 The hub's own library no longer does that: each of its downloads begins at nothing, and a killed one leaves gigabytes
-that nobody uses. So the partial file is ours; requests, retries, progress and the layout of the cache are the library's.
+that nobody uses. So the partial file is ours; requests, retries, progress and the cache's layout are the library's.
 """
 
 import fcntl
