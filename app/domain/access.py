@@ -1,6 +1,5 @@
 """Who may call, and how often (protocol, section 5; design decisions 7 and 8)."""
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,12 +8,12 @@ import msgspec
 from app.clock import Clock
 from app.domain.allow_list import AllowList
 from app.domain.rate_limit import RateLimiter
+from app.domain.seasoned import SeasonedSources
 from app.domain.source import limit_key
 from app.errors import NotAllowed
 
 _MOST_SOURCES: Final = 32_768
 _MOST_PROVEN: Final = 8_192
-_MOST_SEASONED: Final = 1_024
 
 
 class RouteLimit(msgspec.Struct, frozen=True):
@@ -50,7 +49,7 @@ class Access:
         self._strangers_per_minute = strangers_per_minute
         self._published_only = published_only
         self._own_hotkey = own_hotkey
-        self._seasoned: OrderedDict[str, None] = OrderedDict()
+        self._seasoned = SeasonedSources()
         self._sources = RateLimiter(clock, most_keys=_MOST_SOURCES)
         self._proven = RateLimiter(clock, most_keys=_MOST_PROVEN)
 
@@ -67,13 +66,9 @@ class Access:
         if key not in self._seasoned:
             self._sources.spend(route, "all strangers", self._strangers_per_minute)
 
-    def shook_hands(self, address: str) -> None:
+    def shook_hands(self, hotkey: str, address: str) -> None:
         """A validator proved itself from here: what strangers spend in all does not touch this source any more."""
-        key = limit_key(address)
-        self._seasoned[key] = None
-        self._seasoned.move_to_end(key)
-        if len(self._seasoned) > _MOST_SEASONED:
-            self._seasoned.popitem(last=False)
+        self._seasoned.add(hotkey, limit_key(address))
 
     def allows(self, hotkey: str) -> bool:
         """Whether the hotkey is on the allow-list, or the miner's own."""

@@ -12,7 +12,7 @@ from app.domain.answering import Answered, Answering
 from app.domain.challenge import ChallengeReader
 from app.domain.deadline import Deadline
 from app.domain.journal import Journal
-from app.errors import NotAllowed, Refusal
+from app.errors import NotAllowed, Refusal, SessionRefused
 from app.protocol.handshake import Handshakes
 from app.protocol.sessions import Session, SessionTable
 
@@ -52,13 +52,31 @@ class Reception:
         Errors: `ContentRefused`, `NotAllowed`, `HandshakeRefused`, `RateLimited`, `Unavailable`.
         """
         try:
-            session = self._handshakes.accept(body, source, self._may_shake_hands(source), self._access.is_home)
-            self._access.shook_hands(source)
-            self._access.spend_hotkey(session.hotkey)
+            session = self._handshakes.accept(
+                body, source, self._may_shake_hands(source), self._access.is_home, self._access.spend_hotkey
+            )
         except Refusal as refusal:
             self._journal.handshake_refused(refusal, source)
             raise
+        self._access.shook_hands(session.hotkey, source)
         self._journal.handshake(session, elsewhere=self._access.is_elsewhere(session.hotkey, source))
+
+    def expects(self, hotkey: str | None, session: str | None) -> bool:
+        """Whether a challenge of this hotkey under this session can be opened: what it brings is worth keeping.
+
+        Nothing is spent and nothing refused here; `challenge` says why a challenge is refused.
+        """
+        if hotkey is None or session is None or not self._access.allows(hotkey):
+            return False
+        try:
+            self._sessions.get(session, hotkey)
+        except SessionRefused:
+            return False
+        return True
+
+    def expects_plain(self, hotkey: str) -> bool:
+        """Whether a challenge in plaintext from this hotkey is answered."""
+        return self._access.allows(hotkey)
 
     async def challenge(self, sealed: SealedChallenge, deadline: Deadline) -> bytes:
         """The sealed answer to a sealed challenge (protocol, section 3). Errors: any `Refusal`."""

@@ -100,10 +100,12 @@ class Handshakes:
         source: str,
         is_allowed: Callable[[str], bool],
         is_home: Callable[[str, str], bool] | None = None,
+        spend: Callable[[str], None] | None = None,
     ) -> Session:
         """Return the session that a handshake opens; the cheapest checks come first.
 
-        `is_home` says of a hotkey and a source address whether that validator is known by it.
+        `is_home` says of a hotkey and a source address whether that validator is known by it. `spend` takes from the
+        budget of a hotkey that has just proved itself, and may refuse: before RSA, which is what costs.
         ContentRefused (422) when malformed, NotAllowed (403), HandshakeRefused (400, one text) when stale,
         replayed, not signed by the hotkey, not decrypted or under a name that is taken, Unavailable (503)
         when there is no room.
@@ -122,6 +124,8 @@ class Handshakes:
         if not hotkeys.verify(hotkey, asked.signed_message(), bytes.fromhex(asked.signature[2:])):
             raise HandshakeRefused(reason="signature")
         self._nonces.add(hotkey, asked.nonce, now)
+        if spend is not None:
+            spend(hotkey)
         self._note_clock(hotkey, timestamp, now)
         key = self._decrypted(asked)
         home = is_home is not None and is_home(hotkey, source)

@@ -26,10 +26,11 @@ class BodyLimits(msgspec.Struct, frozen=True):
     seconds: float
 
 
-async def read_body(request: PlainRequest, limits: BodyLimits) -> bytes:
+async def read_body(request: PlainRequest, limits: BodyLimits, *, keep: bool = True) -> bytes:
     """The whole body. Errors: `EncodingUnsupported`, `BodyTooLarge`, `BodyTooSlow`, `ClientGone`.
 
-    A body that announces its size is refused before a byte is read, others as soon as they cross the limit.
+    A body that announces its size is refused before a byte is read, others as soon as they cross the limit. Without
+    `keep` it is read and counted all the same, but costs no memory, and is empty: for who will be refused anyway.
     """
     encoding = request.headers.get("content-encoding")
     if encoding is not None and encoding.lower() != "identity":
@@ -39,12 +40,12 @@ async def read_body(request: PlainRequest, limits: BodyLimits) -> bytes:
         raise _too_large(limits)
     try:
         async with asyncio.timeout(limits.seconds):
-            return await _collect(request, limits)
+            return await _collect(request, limits, keep=keep)
     except TimeoutError:
         raise BodyTooSlow(f"the body did not arrive within {limits.seconds:g} s") from None
 
 
-async def _collect(request: PlainRequest, limits: BodyLimits) -> bytes:
+async def _collect(request: PlainRequest, limits: BodyLimits, *, keep: bool) -> bytes:
     time = asyncio.get_running_loop().time
     began = time()
     chunks: list[bytes] = []
@@ -59,7 +60,8 @@ async def _collect(request: PlainRequest, limits: BodyLimits) -> bytes:
         size += len(chunk)
         if size > limits.most_bytes:
             raise _too_large(limits)
-        chunks.append(chunk)
+        if keep:
+            chunks.append(chunk)
         if not message["more_body"]:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         elapsed = time() - began

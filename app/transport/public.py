@@ -152,8 +152,10 @@ class PublicRoutes:
         )
         async def challenge(request: PlainRequest) -> Response[bytes]:
             deadline = self._deadline()
-            token = await read_body(request, self._challenge_limits)
             hotkey, session = (request.headers.get(name) for name in CHALLENGE_HEADERS)
+            # Strangers could fill the memory with bodies that nobody will open (threat 10).
+            expected = self._reception.expects(hotkey, session)
+            token = await read_body(request, self._challenge_limits, keep=expected)
             if hotkey is None or session is None:
                 raise SessionRefused(f"shake hands first, then send {' and '.join(CHALLENGE_HEADERS)}")
             sealed = SealedChallenge(hotkey, session, token)
@@ -173,8 +175,9 @@ class PublicRoutes:
             deadline = self._deadline()
             if not self._inference_for_all and not self._callers.is_local(request.scope):
                 raise NotAllowed("/inference answers this machine only: use /fiber/challenge")
-            body = await read_body(request, self._challenge_limits)
             hotkey = request.headers.get(AVAILABILITY_HOTKEY_HEADER, "")
+            expected = self._reception.expects_plain(hotkey)
+            body = await read_body(request, self._challenge_limits, keep=expected)
             answer = await while_connected(request, self._reception.plain(body, hotkey, deadline))
             return WireAnswer(answer, JSON)
 

@@ -162,14 +162,14 @@ def test_threat_07_known_and_proven_sources_do_not_share_the_strangers_budget() 
     lists = MergedAllowList(clock, sources=SOURCES)
     lists.replace(listed("metagraph", clock.now, one("5A", "198.51.100.1")))
     access = Access(lists, clock, LIMITS, hotkey_per_minute=60, enabled=True, strangers_per_minute=300)
-    access.shook_hands("203.0.113.1")
+    access.shook_hands("5V0", "203.0.113.1")
     passed = sum(_passes(access, f"192.0.2.{number % 200}") for number in range(4000))
     assert passed == 300
     assert not _passes(access, "203.0.113.2")
     assert sum(_passes(access, "198.51.100.1") for _ in range(200)) == 120
     assert sum(_passes(access, "203.0.113.1") for _ in range(200)) == 30
     for number in range(1024):
-        access.shook_hands(f"10.0.{number // 250}.{number % 250}")
+        access.shook_hands(f"5V{number + 1}", f"10.0.{number // 250}.{number % 250}")
     clock.now += 60
     assert sum(_passes(access, f"192.0.2.{number % 200}") for number in range(4000)) == 300
     assert not _passes(access, "203.0.113.1"), "the oldest is forgotten: it is a stranger again"

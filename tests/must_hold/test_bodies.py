@@ -302,3 +302,23 @@ async def test_threat_11_hanging_up_in_the_middle_of_a_body(
     reset_socket.close()
     assert (await validator.ask("still there?"))["response_text"]
     assert miner.alive
+
+
+async def test_threat_10_bodies_of_strangers_are_not_kept(miner: MinerProcess, validator: Validator) -> None:
+    """100 strangers hold 2 MB each just before its end, then each has its 401. The server's own buffers remain."""
+    assert validator.session is not None
+    size, most = (2 << 20) - 1024, 100
+    fields = {"x-fiber-validator-hotkey-ss58": validator.hotkey.ss58, "x-fiber-symmetric-key-uuid": "0" * 36}
+    head = f"POST {CHALLENGE} HTTP/1.1\r\nHost: m\r\nContent-Length: {size}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in fields.items()) + "\r\n"
+    with Peak(miner) as peak:
+        strangers = [await asyncio.open_connection(LOCAL, miner.port) for _ in range(most)]
+        for _, writer in strangers:
+            writer.write(head.encode() + b"x" * (size - 1))
+            await writer.drain()
+        for reader, writer in strangers:
+            writer.write(b"x")
+            assert (await reader.readline()).split()[1] == b"401"
+            writer.close()
+    assert peak.grown < 130, peak.grown  # kept, they would be 210
+    assert (await validator.ask("still there?"))["response_text"]

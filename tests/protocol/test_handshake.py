@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from app.errors import ContentRefused, HandshakeRefused, NotAllowed, Refusal, Unavailable
+from app.errors import ContentRefused, HandshakeRefused, NotAllowed, RateLimited, Refusal, Unavailable
 from app.protocol.handshake import Handshakes
 from app.protocol.hotkeys import Hotkey
 from app.protocol.replay import NonceMemory
@@ -303,3 +303,24 @@ def test_threat_23_every_failure_to_decrypt_costs_the_same(*, overlap: bool) -> 
             costs[way].append(time.thread_time() - before)
     medians = {way: sorted(times)[60] for way, times in costs.items()}
     assert max(medians.values()) < 1.3 * min(medians.values()), medians
+
+
+def test_threat_22_a_budget_that_is_spent_costs_no_rsa_and_no_session(miner: Miner, hotkey: Hotkey) -> None:
+    """Only who signed for the hotkey spends from its budget, and a refusal leaves its sessions as they are."""
+    spent: list[str] = []
+
+    def spend(of: str) -> None:
+        spent.append(of)
+        if len(spent) > 1:
+            raise RateLimited("too many", retry_after=1)
+
+    forged = with_fields(exchange(hotkey, miner.key, START), signature="0x" + "00" * 64)
+    with pytest.raises(HandshakeRefused):
+        miner.handshakes.accept(forged, "source", anyone, None, spend)
+    assert spent == []
+    kept = miner.handshakes.accept(exchange(hotkey, miner.key, START), "source", anyone, None, spend)
+    no_key = with_fields(exchange(hotkey, miner.key, START), encrypted_symmetric_key="00" * 256)
+    with pytest.raises(RateLimited):  # RSA would have refused it with another error
+        miner.handshakes.accept(no_key, "source", anyone, None, spend)
+    assert spent == [hotkey.ss58, hotkey.ss58]
+    assert miner.sessions.of(hotkey.ss58) == (kept,)
