@@ -3,7 +3,7 @@
 from typing import Final
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain.compute.choice import choose
@@ -52,6 +52,7 @@ def built(cards: list[tuple[int, tuple[int, int], bool | None]], ram_mib: int) -
 
 
 @given(cards=gpus, ram_mib=memories, wishes=any_wishes)
+@example(cards=[(81920, (8, 0), None)], ram_mib=65536, wishes=Wishes(model="mixtral-8x22b-instruct", min_context=1024))
 @settings(max_examples=250, deadline=None)
 def test_no_accepted_profile_exceeds_memory_or_has_a_context_under_16384(
     cards: list[tuple[int, tuple[int, int], bool | None]], ram_mib: int, wishes: Wishes
