@@ -45,7 +45,8 @@ def model_in_process(settings: Settings) -> str:
 
 def _remote(settings: Settings, clock: Clock, dialect: Dialect, addresses: str) -> Backend:
     may_connect = None if settings.allow_public_engine else is_private_address
-    backends = [OpenAiBackend(dialect, address, may_connect) for address in engine_addresses(addresses)]
+    key = settings.engine_api_key
+    backends = [OpenAiBackend(dialect, address, may_connect, key) for address in engine_addresses(addresses)]
     if len(backends) == 1:
         return backends[0]
     return FailoverBackend(backends, clock, probe_seconds=settings.probe_timeout_seconds)

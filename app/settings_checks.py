@@ -85,6 +85,9 @@ def _engine(settings: Settings) -> Iterator[str]:
             f"MODEL_PATH: is a file for LLM_BACKEND=llamacpp, but LLM_BACKEND is {settings.llm_backend}:"
             " change one, or remove MODEL_PATH"
         )
+    key = None if settings.engine_api_key is None else settings.engine_api_key.reveal()
+    if key is not None and not (key.isascii() and key.isprintable()):
+        yield "ENGINE_API_KEY: holds characters that no HTTP header can carry: use letters, digits and signs of ASCII"
     for backend, name, text in (
         ("vllm", "VLLM_API_BASE", settings.vllm_api_base),
         ("ollama", "OLLAMA_BASE_URL", settings.ollama_base_url),

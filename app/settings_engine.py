@@ -86,6 +86,14 @@ class EngineSettings(CallingSettings, frozen=True, kw_only=True):
             unset="that of `hf auth login`",
         ),
     ] = None
+    engine_api_key: Annotated[
+        Secret[str] | None,
+        About(
+            "Model and engine",
+            "The key that vLLM, or a proxy before Ollama, was told to ask for; goes to all of its addresses.",
+            unset="none",
+        ),
+    ] = None
     allow_public_engine: Annotated[
         bool, About("Model and engine", "Allow an engine at a public address; prompts travel there.")
     ] = False

@@ -10,32 +10,44 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from app.errors import BackendUnavailable
+from app.secret import Secret
 
 _CONNECT_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = 5.0
 _KEEPALIVE_SECONDS: Final = 75.0
 _MOST_BYTES: Final = 1024 * 1024
 _OK: Final = 200
+_KEY_WANTED: Final = frozenset({401, 403})
 
 
 class EngineHttp:
     """One engine's address and the connections to it."""
 
-    def __init__(self, engine: str, root: str, may_connect: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        engine: str,
+        root: str,
+        may_connect: Callable[[str], bool] | None = None,
+        key: Secret[str] | None = None,
+    ) -> None:
         self.engine = engine
         """The engine's name in messages."""
         self.root = root
         """Without `/v1` and without a slash at the end."""
         self._may_connect = may_connect
+        self._key = key
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
         """Make the pool; nothing is sent yet."""
+        headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+        if self._key is not None:
+            headers["Authorization"] = f"Bearer {self._key.reveal()}"
         resolver = None if self._may_connect is None else CheckedResolver(self._may_connect)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, resolver=resolver),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-            headers={"Accept-Encoding": "identity", "Content-Type": "application/json"},
+            headers=headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
@@ -62,6 +74,11 @@ class EngineHttp:
     async def ask[T](self, path: str, kind: type[T], send: object = None, *, seconds: float = _ASK_SECONDS) -> T:
         """Read a small JSON answer. Errors: `BackendUnavailable` with what to do, `TimeoutError`."""
         status, body = await self._exchange(path, send, seconds)
+        if status in _KEY_WANTED:
+            what = (
+                "asks for a key: set ENGINE_API_KEY" if self._key is None else "does not take ENGINE_API_KEY: mend it"
+            )
+            raise BackendUnavailable(f"{self.engine} at {self.root} {what} (status {status})")
         if status != _OK:
             raise BackendUnavailable(f"{self.engine} at {self.root} answers {path} with status {status}: see its log")
         try:

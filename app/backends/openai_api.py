@@ -12,12 +12,13 @@ import msgspec
 
 from app.backends.dialects import Dialect
 from app.backends.engine_http import EngineHttp
-from app.backends.forced_call import held_to_their_schemas, is_forced
+from app.backends.forced_call import held_to_their_schemas, is_forced, with_the_named
 from app.backends.gathering import Gathering
 from app.backends.openai_wire import ABOUT_THE_REQUEST, ChatRequest, EventStream, StreamOptions
 from app.backends.prompt_size import surely_over
 from app.domain.backend import BackendStatus, Delta, Generation
 from app.errors import BackendRejected, BackendUnavailable, PromptTooLong
+from app.secret import Secret
 
 _LOOK_AGAIN_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 10.0
@@ -43,11 +44,17 @@ _NO_TOOLS: Final = b'"none"'
 class OpenAiBackend:
     """A `Backend` over HTTP. Redirects are not followed and sizes are bounded (threats 19 and 21)."""
 
-    def __init__(self, dialect: Dialect, base_url: str, may_connect: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        base_url: str,
+        may_connect: Callable[[str], bool] | None = None,
+        key: Secret[str] | None = None,
+    ) -> None:
         """`base_url` is the engine's address, with or without `/v1`; without `may_connect` any address will do."""
         root = base_url.rstrip("/").removesuffix("/v1")
         self._dialect = dialect
-        self._http = EngineHttp(dialect.name, root, may_connect)
+        self._http = EngineHttp(dialect.name, root, may_connect, key)
         self._completions = f"{root}/v1/chat/completions"
         self._status = BackendStatus(ready=False, loading=True, reason=f"connecting to {dialect.name} at {root}")
         self._encoder = msgspec.json.Encoder()
@@ -131,9 +138,12 @@ class OpenAiBackend:
 
     def _body(self, generation: Generation, max_tokens: int | msgspec.UnsetType) -> bytes:
         # Ollama reads no tool_choice, so "none" must leave the tools out; to vLLM it means the same.
-        tools = None if generation.tool_choice == _NO_TOOLS else generation.tools
-        if tools is not None and is_forced(generation.tool_choice):
+        choice = generation.tool_choice
+        tools = None if choice == _NO_TOOLS else generation.tools
+        if tools is not None and choice is not None and is_forced(choice):
             tools = held_to_their_schemas(tools)
+            if not self._status.forces_by_name:
+                tools, choice = with_the_named(tools, choice)
         return self._encoder.encode(
             ChatRequest(
                 model=self._status.model,
@@ -144,7 +154,7 @@ class OpenAiBackend:
                 stream=True,
                 stream_options=self._stream_options,
                 tools=_raw(tools),
-                tool_choice=_raw(generation.tool_choice) if tools is not None else msgspec.UNSET,
+                tool_choice=_raw(choice) if tools is not None else msgspec.UNSET,
                 response_format=_raw(generation.response_format),
                 stop=generation.stop or msgspec.UNSET,
                 seed=msgspec.UNSET if generation.seed is None else generation.seed,

@@ -165,3 +165,21 @@ def test_threat_19_names_are_checked_unless_public_engines_are_allowed(allowed: 
         backend = build_backend(loaded, SystemClock())
         https = [_inside(_inside(one, "backend"), "_http") for one in _inside(backend, "_engines")]
         assert [_inside(http, "_may_connect") is is_private_address for http in https] == [checked, checked]
+
+
+async def test_an_engine_that_asks_for_a_key_gets_it() -> None:
+    """As vLLM with `--api-key`: `/health` is for all, `/v1` for those with the key."""
+    with StubEngine("--api-key", "canary-engine-key") as engine:
+        address = {"LLM_BACKEND": "vllm", "VLLM_API_BASE": engine.base_url}
+        for key, says in (("", "asks for a key: set ENGINE_API_KEY"), ("another", "does not take ENGINE_API_KEY")):
+            backend = build_backend(load(address | {"ENGINE_API_KEY": key}, None).settings, SystemClock())
+            await backend.open()
+            await until(lambda seen=backend: not seen.status().loading)
+            assert says in backend.status().reason
+            assert "another" not in backend.status().reason
+            await backend.close()
+        backend = build_backend(load(address | {"ENGINE_API_KEY": "canary-engine-key"}, None).settings, SystemClock())
+        await backend.open()
+        await until(lambda: backend.status().ready)
+        assert await text_of(backend, question("?"))
+        await backend.close()

@@ -53,6 +53,8 @@ REFUSED = [
     ),
     ({"VLLM_API_BASE": "http://u:p@localhost:8001/v1"}, "has a user or password in it"),
     ({"VLLM_API_BASE": "http://localhost:8001/v1?x=1"}, "has a ? or # part"),
+    ({"ENGINE_API_KEY": "schlüssel"}, "ENGINE_API_KEY: holds characters"),
+    ({"ENGINE_API_KEY": "a\nb"}, "ENGINE_API_KEY: holds characters"),
     ({"OLLAMA_BASE_URL": "ollama"}, "OLLAMA_BASE_URL: is not an engine's address"),
 ]
 THREAT_19 = [

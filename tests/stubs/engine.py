@@ -178,6 +178,8 @@ class Engine:
         self.ended: deque[Ended] = deque(maxlen=5000)
         self.following: deque[Behaviour] = deque()
         self.connections: set[EngineConnection] = set()
+        self.api_key = ""
+        """What callers of `/v1` must send; nothing: they need no key."""
 
     def snapshot(self) -> bytes:
         """`GET /stub`."""
@@ -612,6 +614,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.buffer = bytearray()
+        self.authorization = ""
         self.transport: asyncio.Transport | None = None
         self.busy = False
 
@@ -655,6 +658,7 @@ class HttpProtocol(asyncio.Protocol):
                 return
             body, stop = found
             del self.buffer[:stop]
+            self.authorization = headers.get("authorization", "")
             self.handle(method, path, body)
 
     def body_at(self, start: int, headers: dict[str, str]) -> tuple[bytes, int] | None:
@@ -705,6 +709,8 @@ class EngineConnection(HttpProtocol):
         path = path.partition("?")[0]
         if path == "/health":
             self.write(http(engine.behaviour.health_status, b""))
+        elif engine.api_key and path.startswith("/v1") and self.authorization != f"Bearer {engine.api_key}":
+            self.write(http(401, b'{"error":"Unauthorized"}'))
         elif path == "/v1/models":
             card = {
                 "id": engine.model,
@@ -825,6 +831,7 @@ async def serve(arguments: argparse.Namespace) -> None:
     engine = Engine(
         arguments.model, arguments.max_model_len, arguments.bytes_per_token, refuse_sum=arguments.refuse_sum
     )
+    engine.api_key = arguments.api_key
     listener = Listener(engine, arguments.host, arguments.port)
     await listener.listen()
     loop = asyncio.get_running_loop()
@@ -847,6 +854,7 @@ def main() -> None:
     parser.add_argument("--max-model-len", type=int, default=262_144)
     parser.add_argument("--bytes-per-token", type=int, default=TOKEN_BYTES, help="how dense prompts are")
     parser.add_argument("--refuse-sum", action="store_true", help="refuse prompt and max_tokens over the context")
+    parser.add_argument("--api-key", default="", help="what callers of /v1 must send, as with vLLM's own option")
     parser.add_argument("--forever", action="store_true", help="do not watch standard input")
     uvloop.run(serve(parser.parse_args()))
 
