@@ -95,7 +95,13 @@ class Vllm(msgspec.Struct, frozen=True):
                 f"vLLM serves {chosen} with a context of {context} tokens, and {need} are needed: start it with"
                 f" {option}, or lower MIN_CONTEXT_TOKENS"
             )
-        return BackendStatus(ready=True, model=chosen, context_tokens=context, address=http.root)
+        return BackendStatus(
+            ready=True,
+            model=chosen,
+            context_tokens=context,
+            address=http.root,
+            forces_by_name=not card.llama_context,  # llama.cpp's server takes a choice that is no text for "auto"
+        )
 
 
 class _OllamaModel(msgspec.Struct):

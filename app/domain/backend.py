@@ -62,6 +62,8 @@ class BackendStatus(msgspec.Struct, frozen=True):
     """Of several engines, those that don't serve now: where, and why when they can't."""
     forces_calls: bool = True
     """Whether `tool_choice` "required" or a name makes sure of a call; else it is a wish that nobody reads."""
+    forces_by_name: bool = True
+    """Whether a name in `tool_choice` is read; else only "required" forces a call."""
 
 
 class Backend(Protocol):
