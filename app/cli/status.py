@@ -20,7 +20,7 @@ def status(*, env_file: Path | None, as_json: bool) -> None:
 
     Exit codes: 0 ready, 1 no miner runs here, 2 wrong usage or settings, 3 it runs and is not ready.
     """
-    from app.cli.admin_listener import NoMiner, ask_miner  # noqa: PLC0415 - keeps --help quick
+    from app.admin_client import NoMiner, ask_miner  # noqa: PLC0415 - keeps --help quick
     from app.cli.status_screen import as_object, show  # noqa: PLC0415 - the same
     from app.domain.health_detail import HealthDetail  # noqa: PLC0415 - the same
 

@@ -5,8 +5,8 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from app.admin_client import NoMiner, ask_miner
 from app.chain.list_origins import list_origins
-from app.cli.admin_listener import NoMiner, ask_miner
 from app.cli.shown import ago
 from app.clock import SystemClock
 from app.domain.source_list import merge

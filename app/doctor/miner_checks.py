@@ -114,10 +114,7 @@ class MinerChecks:
     async def _is_running(self) -> Verdict:
         seen = await self._running.seen()
         if seen.health is None:
-            fix = (
-                "stop what listens on ADMIN_PORT" if seen.listening else "start it: `loosh-miner serve`, `./justw run`"
-            )
-            return failed(seen.problem, fix)
+            return parted(seen.problem)
         health = seen.health
         return ok(f"version {health.version}, {health.hotkey}, since {health.uptime_seconds / 3600:.1f} h")
 

@@ -11,7 +11,18 @@ ROOT: Final = Path(__file__).parents[2]
 APP: Final = ROOT / "app"
 FILES: Final = sorted(APP.rglob("*.py"))
 
-BASE: Final = {"errors", "secret", "clock", "logs", "metrics", "settings", "serve_events", "admin_token", "ahead_file"}
+BASE: Final = {
+    "errors",
+    "secret",
+    "clock",
+    "logs",
+    "metrics",
+    "settings",
+    "serve_events",
+    "admin_client",
+    "admin_token",
+    "ahead_file",
+}
 SETTINGS: Final = {
     *("settings", "settings_checks", "settings_fields", "settings_model"),
     *("settings_calling", "settings_engine", "settings_running"),
@@ -28,7 +39,19 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "appliance": {"appliance", "domain", "errors", "clock", "secret", *SETTINGS},
     "engines": {"backends", "domain", "clock", *SETTINGS},
     "doctor": {
-        *("doctor", "appliance", "chain", "domain", "protocol", "validator", "errors", "clock", "secret", *SETTINGS)
+        *(
+            "doctor",
+            "admin_client",
+            "appliance",
+            "chain",
+            "domain",
+            "protocol",
+            "validator",
+            "errors",
+            "clock",
+            "secret",
+            *SETTINGS,
+        )
     },
     "web": set(),
     "errors": set(),

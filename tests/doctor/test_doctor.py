@@ -54,7 +54,7 @@ def test_nothing_is_configured(tmp_path: Path) -> None:
     ports = {"API_PORT": free_port(), "ADMIN_PORT": free_port()}
     findings = examine(tmp_path, **ports)
     assert wrong(findings) == {"hotkey": "warning", "miner-running": "failed"}
-    assert "./justw run" in findings["miner-running"]["fix"]
+    assert "loosh-miner serve" in findings["miner-running"]["fix"]
     assert findings["self-challenge"]["status"] == "skipped"
 
 
@@ -150,5 +150,5 @@ def test_people_read_it_too(tmp_path: Path) -> None:
     done = run(tmp_path, "doctor", "--only", "miner", API_PORT=str(free_port()), ADMIN_PORT=str(free_port()))
     assert done.code == 1
     assert "FAILED" in done.out
-    assert "→ start it" in done.out
+    assert "→ start one" in done.out
     assert "Mend what failed" in done.out

@@ -6,7 +6,7 @@ import msgspec
 
 from app.errors import MinerError
 
-_SECONDS = 5.0
+_SECONDS = 3.0
 _MOST_BYTES = 4 * 1024 * 1024
 _OK = 200
 
