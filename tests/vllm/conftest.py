@@ -1,5 +1,6 @@
 """What the tests with a real vLLM share; all of them are skipped where `just test-vllm` did not make one."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -54,8 +55,8 @@ def start_miner(vllm: VllmServer, evidence: Evidence, tmp_path_factory: pytest.T
             "VLLM_API_BASE": vllm.base_url,
             "DEFAULT_MODEL": "smollm2",
             "MIN_CONTEXT_TOKENS": CONTEXT,
-            "PROBE_INTERVAL_SECONDS": 30,
-            "PROBE_TIMEOUT_SECONDS": 30,  # a probe waits behind a long prompt, which takes this engine many seconds
+            "PROBE_INTERVAL_SECONDS": 60,
+            "PROBE_TIMEOUT_SECONDS": 60,  # a probe waits behind a long prompt, which takes this engine many seconds
             "ENABLE_RATE_LIMITS": "false",
         }
         miner = MinerProcess(home or tmp_path_factory.mktemp("miner"), defaults | settings, evidence)
@@ -96,6 +97,7 @@ async def new_validator(miner: MinerProcess) -> AsyncIterator[NewValidator]:
     async with AsyncExitStack() as stack:
 
         async def make() -> Validator:
+            await asyncio.to_thread(miner.wait_ready, READY_SECONDS)
             made = await stack.enter_async_context(await miner.validator())
             await made.shake()
             return made

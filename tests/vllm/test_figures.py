@@ -11,7 +11,7 @@ from tests.vllm.conftest import NewValidator
 from tests.vllm.server import VllmServer
 
 ROUNDS = 3
-TOKENS = 128
+TOKENS = 64
 
 
 @pytest.mark.parametrize("at_once", [1, 4, 8])
