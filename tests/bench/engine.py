@@ -1,6 +1,6 @@
 """Tokens a second and latencies of the configured engine, side by side with others on the same weights.
 
-    python -m tests.bench.engine [--rounds 3] [--tokens 64] [--at-once 1 4 8] [--json FILE]
+    python -m tests.bench.engine [--rounds 3] [--tokens 48] [--at-once 1 4 8] [--json FILE]
 
 The engine is the one that the settings say (LLM_BACKEND and so on, from the environment and .env), behind the miner's
 own backend classes. Beside it: llama.cpp's own server with as many slots (`just build-llama-server`), and one
@@ -190,7 +190,7 @@ def arguments(given: Sequence[str] | None = None) -> Options:
         prog="python -m tests.bench.engine", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3, help="turns at each number at once; 3 if not given")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of each answer; 64 if not given")
+    parser.add_argument("--tokens", type=int, default=48, help="tokens of each answer; 48 if not given")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 8], metavar="N", help="1 4 8 if not given")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="all if not given")
     parser.add_argument("--model", type=Path, help="GGUF file for the peers; the engine's own if not given")

@@ -1,6 +1,7 @@
 """The client against a real node's process: what it reads and posts, and what it says when the node fails it."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable
 from pathlib import Path
@@ -261,6 +262,13 @@ async def test_a_child_that_can_not_even_start_says_why(subnet: Subnet, monkeypa
     error = await failure(ChildMetagraph(subnet).metagraph())
     assert error.code == "crashed"
     assert "failed with status" in error.cause
+
+
+async def test_no_process_can_be_had(subnet: Subnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    error = await failure(ChildMetagraph(subnet).metagraph())
+    assert error.code == "crashed"
+    assert "can't be started" in error.cause
 
 
 async def test_a_reading_that_is_given_up_leaves_no_child(node: ChainNode, subnet: Subnet) -> None:
