@@ -48,14 +48,21 @@ class ChallengeApi:
         self._log = structlog.get_logger("app.allow_list")
 
     async def validators(self) -> tuple[ListedValidator, ...]:
-        """The active validators and their addresses. Errors: `ChainError`."""
+        """The active validators and their addresses. Errors: `ChainError`.
+
+        A hotkey that is listed several times is active if one entry says so, at the addresses of all that do.
+        """
         entries = self._decode(await self._fetch())
         found: dict[str, ListedValidator] = {}
         skipped = 0
         for entry in entries:
             match _read(entry):
                 case ListedValidator() as listed:
-                    found[listed.hotkey] = listed
+                    before = found.get(listed.hotkey)
+                    addresses = (*(before.addresses if before else ()), *listed.addresses)
+                    found[listed.hotkey] = ListedValidator(
+                        hotkey=listed.hotkey, addresses=tuple(dict.fromkeys(addresses))
+                    )
                 case "bad":
                     skipped += 1
                 case _:

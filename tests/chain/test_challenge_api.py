@@ -87,6 +87,18 @@ async def test_only_active_and_readable_entries_count(api: ChallengeApiProcess) 
     assert [(log["skipped"], log["read"]) for log in logs] == [(9, 2)], "told once"
 
 
+async def test_several_entries_of_one_hotkey_are_one_validator(api: ChallengeApiProcess) -> None:
+    """Active if one says so; an address of an entry that does not is none of its."""
+    api.behave(
+        {"hotkey_ss58": ALICE, "status": "active", "ip": "203.0.113.7"},
+        {"hotkey_ss58": ALICE, "status": "inactive", "ip": "203.0.113.9"},
+        {"hotkey_ss58": ALICE, "status": "active", "ip": "2001:db8::8"},
+        {"hotkey_ss58": ALICE, "status": "active", "ip": "203.0.113.7"},
+        ALICE,
+    )
+    assert await client(api).validators() == (ListedValidator(hotkey=ALICE, addresses=("203.0.113.7", "2001:db8::8")),)
+
+
 async def test_an_empty_list_is_empty(api: ChallengeApiProcess) -> None:
     assert await client(api).validators() == ()
 
