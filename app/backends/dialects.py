@@ -65,6 +65,16 @@ class _ModelCard(msgspec.Struct):
         return self.max_model_len or self.llama_context
 
 
+class _TemplateCaps(msgspec.Struct, frozen=True):
+    supports_tool_calls: bool = True
+
+
+class _LlamaProps(msgspec.Struct):
+    """`/props` of llama.cpp's own server. It tells a model of tools only where the chat template knows them."""
+
+    chat_template_caps: _TemplateCaps = _TemplateCaps()
+
+
 class _ModelList(msgspec.Struct):
     data: list[_ModelCard]
 
@@ -95,13 +105,12 @@ class Vllm(msgspec.Struct, frozen=True):
                 f"vLLM serves {chosen} with a context of {context} tokens, and {need} are needed: start it with"
                 f" {option}, or lower MIN_CONTEXT_TOKENS"
             )
-        return BackendStatus(
-            ready=True,
-            model=chosen,
-            context_tokens=context,
-            address=http.root,
-            forces_by_name=not card.llama_context,  # llama.cpp's server takes a choice that is no text for "auto"
-        )
+        found = BackendStatus(ready=True, model=chosen, context_tokens=context, address=http.root)
+        if not card.llama_context:
+            return found
+        caps = (await http.ask("/props", _LlamaProps)).chat_template_caps
+        # It takes a tool_choice that is no text, so a name, for "auto".
+        return msgspec.structs.replace(found, forces_calls=caps.supports_tool_calls, forces_by_name=False)
 
 
 class _OllamaModel(msgspec.Struct):

@@ -180,6 +180,8 @@ class Engine:
         self.connections: set[EngineConnection] = set()
         self.api_key = ""
         """What callers of `/v1` must send; nothing: they need no key."""
+        self.llama_cpp = False
+        self.knows_tools = True
 
     def snapshot(self) -> bytes:
         """`GET /stub`."""
@@ -712,7 +714,7 @@ class EngineConnection(HttpProtocol):
         elif engine.api_key and path.startswith("/v1") and self.authorization != f"Bearer {engine.api_key}":
             self.write(http(401, b'{"error":"Unauthorized"}'))
         elif path == "/v1/models":
-            card = {
+            card: dict[str, Any] = {
                 "id": engine.model,
                 "object": "model",
                 "created": int(time.time()),
@@ -722,7 +724,13 @@ class EngineConnection(HttpProtocol):
                 "max_model_len": engine.max_model_len,
                 "permission": list[Any](),
             }
+            if engine.llama_cpp:
+                del card["max_model_len"]
+                card["meta"] = {"n_ctx": engine.max_model_len, "n_ctx_train": 2 * engine.max_model_len}
             self.write(http(200, msgspec.json.encode({"object": "list", "data": [card]})))
+        elif path == "/props" and engine.llama_cpp:
+            caps = {"supports_tools": engine.knows_tools, "supports_tool_calls": engine.knows_tools}
+            self.write(http(200, msgspec.json.encode({"total_slots": 1, "chat_template_caps": caps})))
         elif path == "/version":
             self.write(http(200, b'{"version": "0.32.0"}'))
         elif path == "/v1/chat/completions" and method == "POST":
@@ -832,6 +840,7 @@ async def serve(arguments: argparse.Namespace) -> None:
         arguments.model, arguments.max_model_len, arguments.bytes_per_token, refuse_sum=arguments.refuse_sum
     )
     engine.api_key = arguments.api_key
+    engine.llama_cpp, engine.knows_tools = arguments.llama_cpp, not arguments.no_tools
     listener = Listener(engine, arguments.host, arguments.port)
     await listener.listen()
     loop = asyncio.get_running_loop()
@@ -855,6 +864,8 @@ def main() -> None:
     parser.add_argument("--bytes-per-token", type=int, default=TOKEN_BYTES, help="how dense prompts are")
     parser.add_argument("--refuse-sum", action="store_true", help="refuse prompt and max_tokens over the context")
     parser.add_argument("--api-key", default="", help="what callers of /v1 must send, as with vLLM's own option")
+    parser.add_argument("--llama-cpp", action="store_true", help="tell the model as llama.cpp's own server does")
+    parser.add_argument("--no-tools", action="store_true", help="llama.cpp with a chat template that knows no tools")
     parser.add_argument("--forever", action="store_true", help="do not watch standard input")
     uvloop.run(serve(parser.parse_args()))
 
