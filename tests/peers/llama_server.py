@@ -87,7 +87,7 @@ class LlamaServer:
             assert time.monotonic() < until, "no request came"
             time.sleep(0.01)
 
-    def wait_idle(self, seconds: float = 5) -> None:
+    def wait_idle(self, seconds: float = 30) -> None:
         """Wait until all slots are free."""
         until = time.monotonic() + seconds
         while self.busy():
