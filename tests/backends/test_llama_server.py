@@ -1,5 +1,6 @@
 """What the client does for llama.cpp's own server, which tells and reads less than vLLM does."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 
@@ -68,7 +69,8 @@ async def test_texts_are_counted_where_tokens_are_told_at_the_end_only(
 ) -> None:
     """`max_tokens` is not sent where the prompt may fill the context, and it must hold all the same."""
     llama_server.behave(endless=True, token_ms=5)
-    deltas = await deltas_of(backend, question("x " * CONTEXT, max_tokens=20))
+    async with asyncio.timeout(20):  # it would never end
+        deltas = await deltas_of(backend, question("x " * CONTEXT, max_tokens=20))
     assert llama_server.stats().last_request["max_tokens"] is None
     assert deltas[-1].finish == "length"
     assert 20 < deltas[-1].completion_tokens < 60

@@ -236,8 +236,8 @@ async def test_max_tokens_holds_where_the_prompt_may_fill_the_context(server: Ll
     backend = OpenAiBackend(Vllm(None, 256), server.base_url)
     await backend.open()
     await until(lambda: backend.status().ready)
-    filler = "understanding responsibility " * (2 * CONTEXT // 29)  # many bytes in few tokens
-    deltas = await deltas_of(backend, question(f"{filler}{STORY}", max_tokens=24, temperature=0.0))
+    filler = " " * (2 * CONTEXT)  # many bytes in few tokens
+    deltas = await deltas_of(backend, question(f"Hello.{filler}{STORY}", max_tokens=24, temperature=0.0))
     assert deltas[-1].finish == "length"
     assert 24 <= deltas[-1].completion_tokens <= 24 + SLOTS
     await asyncio.to_thread(server.wait_idle)
