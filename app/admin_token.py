@@ -27,6 +27,7 @@ def write_admin_token(state_dir: Path) -> Secret[str]:
         fresh.replace(path)
     except OSError as error:
         raise SettingsError(
-            f"STATE_DIR: {state_dir} can't be written ({error.strerror}): make it writable or choose another"
+            f"STATE_DIR: {state_dir} can't be written ({error.strerror}): make it writable, with room on its disk, or"
+            " choose another"
         ) from None
     return Secret(token)

@@ -30,7 +30,8 @@ class AheadFile(MutableMapping[str, float]):
             self._latest: dict[str, float] = {}
         except OSError as error:
             raise SettingsError(
-                f"STATE_DIR: {state_dir} can't be used ({error.strerror}): make it writable or choose another"
+                f"STATE_DIR: {state_dir} can't be used ({error.strerror}): make it writable, with room on its disk, or"
+                " choose another"
             ) from None
         except (msgspec.DecodeError, UnicodeError):
             raise SettingsError(f"STATE_DIR: {self._path} is damaged: delete it and start a minute later") from None

@@ -69,7 +69,10 @@ class Subtensor:
             graph = await client.subnets.metagraph(self.subnet.netuid, commitments=False)
             if graph is None:
                 raise no_subnet(self.subnet)
-            return Metagraph(graph.netuid, graph.block, tuple(_neuron(one) for one in graph))
+            now: int | None = await cast("Any", client).query(("Timestamp", "Now"), [])  # in milliseconds
+            return Metagraph(
+                graph.netuid, graph.block, tuple(_neuron(one) for one in graph), now / 1000 if now else None
+            )
 
     async def _posting(self, hotkey: str) -> Posting:
         async with self._client() as client:

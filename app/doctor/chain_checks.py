@@ -143,6 +143,11 @@ class ChainChecks:
                 f"block {report.block} for {(report.block_seconds or 0) / _MINUTE:.0f} minutes",
                 "set SUBTENSOR_ADDRESS to another node",
             )
+        if (report.lag_seconds or 0.0) > _STALLED_SECONDS:
+            return failed(
+                f"block {report.block} was {(report.lag_seconds or 0) / _MINUTE:.0f} minutes old when it was read",
+                "set SUBTENSOR_ADDRESS to another node; if all say the same, correct this machine's clock",
+            )
         return ok(f"block {report.block}")
 
     async def _lists(self) -> Verdict:

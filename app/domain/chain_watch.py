@@ -23,6 +23,8 @@ class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
     block: int | None = None
     block_seconds: float | None = None
     """Since the block number was seen to grow."""
+    lag_seconds: float | None = None
+    """How old the node's latest block was when it was read."""
     registered: bool | None = None
     uid: int | None = None
     stake: float | None = None
@@ -50,11 +52,13 @@ class ChainWatch:
         self._neuron: Neuron | None = None
         self._ours: Axon | None = None
         self._grew = 0.0
+        self._lag: float | None = None
 
     def saw(self, metagraph: Metagraph, ours: Axon | None) -> None:
         """Take note of a metagraph that was just read, and of where this miner is, if that is known."""
         if self._seen is None or metagraph.block > self._seen.block:
             self._grew = self._clock.monotonic()
+        self._lag = None if metagraph.time is None else self._clock.wall() - metagraph.time
         self._seen, self._ours = metagraph, ours
         self._neuron = metagraph.neuron(self._hotkey)
 
@@ -74,6 +78,7 @@ class ChainWatch:
             network=self._network,
             block=seen.block,
             block_seconds=round(self._clock.monotonic() - self._grew, 1),
+            lag_seconds=None if self._lag is None else round(self._lag, 1),
             registered=mine is not None,
             uid=None if mine is None else mine.uid,
             stake=None if mine is None else mine.stake,
@@ -115,6 +120,12 @@ def _alarms(report: ChainReport, hotkey: str) -> Sequence[Alarm]:
         text = (
             f"the chain stands at block {report.block} for {(report.block_seconds or 0.0) / _MINUTE:.0f} minutes:"
             " the node is stuck or can't be reached, choose another with SUBTENSOR_ADDRESS"
+        )
+        found.append(Alarm("head_stalled", text))
+    elif (report.lag_seconds or 0.0) > STALLED_SECONDS:
+        text = (
+            f"the node's latest block, {report.block}, was {(report.lag_seconds or 0.0) / _MINUTE:.0f} minutes old when"
+            " it was read: the node lags behind, choose another with SUBTENSOR_ADDRESS, or this machine's clock is off"
         )
         found.append(Alarm("head_stalled", text))
     return found

@@ -29,11 +29,12 @@ class Neuron(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Metagraph(msgspec.Struct, frozen=True):
-    """All neurons of a subnet, at one block."""
+    """All neurons of a subnet, at one block; `time` is that of the node's latest block, in unix seconds."""
 
     netuid: int
     block: int
     neurons: tuple[Neuron, ...]
+    time: float | None = None
 
     def neuron(self, hotkey: str) -> Neuron | None:
         """Give the neuron of a hotkey; None when it is not registered."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from app.chain.list_origins import list_origins
+from app.settings import Settings
 from tests.appliance.kept_list import keep_list
 from tests.appliance.namespaces import Machine, why_not
 from tests.chain.api_process import ChallengeApiProcess
@@ -81,6 +83,22 @@ def test_export_without_a_list_is_refused(tmp_path: Path) -> None:
     assert (done.code, done.out) == (3, "")
     assert "holds no list of validators" in done.err
     assert "STATE_DIR" in done.err
+
+
+def test_only_the_lists_of_this_subnet_and_api_count(tmp_path: Path, state: Path) -> None:
+    """Others were kept before the settings changed: whom the miner no longer serves is not let in either."""
+    elsewhere = exported(tmp_path, CHALLENGE_API_URL="https://other.example")
+    assert (elsewhere.code, elsewhere.out) == (3, "")
+    assert "holds no list of validators" in elsewhere.err
+    chain, other = list_origins(Settings())["metagraph"], list_origins(Settings(netuid=79))["metagraph"]
+    keep_list(state, {"c": ("9.9.9.9",)}, source="metagraph", origin=other)
+    assert "9.9.9.9" not in exported(tmp_path).out
+    assert "elements = { 9.9.9.9 }" in exported(tmp_path, NETUID="79", CHALLENGE_API_URL="https://other.example").out
+    keep_list(state, {"c": ("9.9.9.9",)}, source="metagraph", origin=chain, stake=999.0)
+    assert "9.9.9.9" in exported(tmp_path, MIN_VALIDATOR_STAKE="999").out
+    poor = exported(tmp_path, MIN_VALIDATOR_STAKE="1000")
+    assert "9.9.9.9" not in poor.out
+    assert "8.8.8.8" in poor.out, "a stake is asked of the metagraph's only"
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ async def test_the_metagraph_is_read_whole(node: ChainNode, subnet: Subnet, cach
     graph = await client(subnet).metagraph()
     assert graph.netuid == NETUID
     assert graph.block >= 4999
+    assert graph.time is not None
+    assert abs(time.time() - graph.time) < 60
     assert graph.neuron(validator) == Neuron(
         uid=uid, hotkey=validator, validator_permit=True, stake=5000, axon=Axon("2001:db8::7", 9000)
     )
@@ -179,6 +181,12 @@ async def test_a_node_that_fails(node: ChainNode, subnet: Subnet, behaviour: dic
     assert node.url in error.cause
     assert "\x1b" not in str(error)
     assert time.monotonic() - started < 10, "two seconds, and room for a loaded machine"
+
+
+async def test_the_time_of_a_lagging_nodes_block(node: ChainNode, subnet: Subnet) -> None:
+    node.behave(stall_head=True)
+    node.order("dev_set", pallet="Timestamp", item="Now", params=[], value=1_700_000_000_000)
+    assert (await client(subnet).metagraph()).time == 1_700_000_000
 
 
 async def test_a_node_that_closes_in_the_middle(node: ChainNode, subnet: Subnet) -> None:

@@ -90,6 +90,17 @@ def test_a_head_that_stands_still(watch: ChainWatch, clock: HandClock) -> None:
     assert names(watch) == []
 
 
+def test_a_node_that_lags_behind_although_it_moves(watch: ChainWatch, clock: HandClock) -> None:
+    mine = neuron(1, "5Me", axon=HERE)
+    for block, age in ((7, STALLED_SECONDS), (8, STALLED_SECONDS + 1), (9, 12.0), (10, -5.0)):
+        watch.saw(Metagraph(78, block, (mine,), clock.now - age), HERE)
+        assert names(watch) == (["head_stalled"] if block == 8 else [])
+        assert watch.report().lag_seconds == age
+    watch.saw(Metagraph(78, 11, (mine,), clock.now - 7200), HERE)
+    assert "120 minutes old" in watch.alarms()[0].text
+    assert "SUBTENSOR_ADDRESS" in watch.alarms()[0].text
+
+
 def test_validators_and_their_published_addresses() -> None:
     neurons = (
         neuron(0, "5Miner", axon=HERE),
