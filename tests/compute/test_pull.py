@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 from app.appliance.compute.lock_file import LockedFile, read_lock
+from app.appliance.compute.pull import refuse_too_large
 from app.appliance.compute.pull_file import fetch
 from app.errors import ComputeFileError, DownloadError
 from tests.backends.engines import StubOllama
@@ -171,6 +172,17 @@ def test_a_full_disk_is_told_before_anything_is_downloaded(tmp_path: Path, hub: 
     assert "takes 10000000.0 GB more" in done.err
     assert "HF_HOME" in done.err
     assert not [line for line in hub.asked() if "/resolve/" in line or "/cdn/" in line]
+
+
+def test_a_file_that_the_hub_serves_by_another_protocol_only_is_told(tmp_path: Path) -> None:
+    """Over 50 GB; the disk need not hold them for this."""
+    name, large = "a/b", LockedFile("model.gguf", 51 * 10**9, sha256="a" * 64)
+    with pytest.raises(DownloadError, match=r"has 51\.0 GB, and over 50\.0 GB .*`hf download a/b`"):
+        refuse_too_large(name, (large, LockedFile("small", 1, sha256="b" * 64)), tmp_path)
+    blob = tmp_path / "models--a--b/blobs" / ("a" * 64)
+    blob.parent.mkdir(parents=True)
+    blob.touch()
+    refuse_too_large(name, (large,), tmp_path)  # fetched by other means
 
 
 def test_gated_weights_without_a_token_are_refused_before_any_request(tmp_path: Path, hub: Hub) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import httpx2
 import msgspec
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -57,6 +57,7 @@ def pull_weights(weights: Weights, cache: Path, token: str | None, locked: Locke
         revision, files = _listed(repository, weights, token)
         _compare(repository, revision, files, locked)
         _room(repository, revision, files, cache)
+        refuse_too_large(repository, files, cache)
         paths = [fetch(repository, revision, file, cache, token) for file in files]
     except (HfHubHTTPError, OfflineModeIsEnabled, httpx2.HTTPError, OSError) as error:
         raise _said(repository, weights, error) from None
@@ -123,6 +124,21 @@ def _room(repository: str, revision: str, files: tuple[LockedFile, ...], cache: 
             f"{repository} takes {gb(need)} more and 1 GB must stay free, but {there} has {gb(free)}: make room, or set"
             " HF_HOME to a folder on a larger disk"
         )
+
+
+def refuse_too_large(repository: str, files: tuple[LockedFile, ...], cache: Path) -> None:
+    """Refuse files that the hub serves by its own protocol only, which its library has as an extra.
+
+    Errors: `DownloadError`; none for files that are here already.
+    """
+    blobs = cache / f"models--{repository.replace('/', '--')}" / "blobs"
+    for file in files:
+        if file.size > constants.MAX_HTTP_DOWNLOAD_SIZE and not (blobs / (file.sha256 or "")).is_file():
+            raise DownloadError(
+                f"{repository}: {file.name} has {gb(file.size)}, and over {gb(constants.MAX_HTTP_DOWNLOAD_SIZE)} the"
+                f" hub serves by its Xet protocol only: fetch it with `hf download {repository}` (pip install hf_xet)"
+                " into the same HF_HOME, then pull again"
+            )
 
 
 def _there(cache: Path, repository: str, file: LockedFile) -> int:
