@@ -16,6 +16,7 @@ from app.validator.client import ValidatorClient
 from app.validator.errors import MinerRefused, NotAnswered
 
 _SECONDS: Final = 8.5
+_READ_SECONDS: Final = 5.0
 _STALLED_SECONDS: Final = 900.0
 _OUTSIDE_SECONDS: Final = 4.0
 _MINUTE: Final = 60.0
@@ -102,7 +103,13 @@ class ChainChecks:
         if self._address is None:
             return _Chain(None, skipped("the hotkey's address is not known here"))
         try:
-            metagraph = await self._source.metagraph()
+            reading = asyncio.ensure_future(self._source.metagraph())
+            # Not asyncio.timeout: ending the reader's process takes its time, and the verdict need not wait for it.
+            if not (await asyncio.wait({reading}, timeout=_READ_SECONDS))[0]:
+                reading.cancel()
+                what = f"the chain's node does not answer within {_READ_SECONDS:g} s"
+                return _Chain(None, failed(what, "try again; else set SUBTENSOR_ADDRESS to another node"))
+            metagraph = reading.result()
         except ChainError as error:
             return _Chain(None, failed(error.cause, error.remedy))
         self._watch.saw(metagraph, await self._own_axon(self._watch.posted(metagraph)))

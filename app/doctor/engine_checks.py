@@ -86,6 +86,8 @@ class EngineChecks:
         status = await self._status()
         if status is None:
             return skipped("the engine runs inside the miner, and no miner runs")
+        if status.loading and self._backend is not None:
+            return failed(f"{status.reason}: nothing certain within {_LOOK_SECONDS:g} s", self._restart())
         if not status.ready:
             return parted(status.reason)
         where = f" at {status.address}" if status.address else ", in the miner's process"

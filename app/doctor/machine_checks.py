@@ -93,5 +93,8 @@ class MachineChecks:
         if disk.total < least * GB * _NEARLY and not self._embedded:
             return warning(f"{said}: the subnet asks for {least} GB", "put HF_HOME on a larger disk")
         if disk.kind == "disk" and not self._embedded:
-            return warning(f"{said}, a turning disk by the kernel's word: weights load slowly", "put HF_HOME on an SSD")
+            return warning(
+                f"{said}; the kernel calls it a rotating disk: weights load slowly",
+                "put HF_HOME on an SSD (the disk of a virtual machine may be one, and the kernel not know)",
+            )
         return ok(said)

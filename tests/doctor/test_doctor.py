@@ -1,6 +1,7 @@
 """`loosh-miner doctor` on whole machines: nothing there, everything down, and well."""
 
 import importlib.util
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,21 @@ def test_everything_is_down(tmp_path: Path) -> None:
     assert engine.removesuffix("/v1") in findings["engine-model"]["what"]
     assert findings["hotkey"]["status"] == "ok"
     assert findings["engine-speed"]["status"] == "skipped"
+
+
+def test_what_accepts_and_never_answers_is_named_in_time(tmp_path: Path) -> None:
+    write_hotkey(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.create_server(("127.0.0.1", 0)) as admin:
+        port = silent.getsockname()[1]
+        settings = on_chain(tmp_path, None, None, LLM_BACKEND="vllm", VLLM_API_BASE=f"http://127.0.0.1:{port}/v1")
+        settings |= {"SUBTENSOR_ADDRESS": f"ws://127.0.0.1:{port}"}
+        findings = examine(tmp_path, **settings, API_PORT=free_port(), ADMIN_PORT=admin.getsockname()[1])
+    assert "does not answer within" in findings["miner-running"]["what"]
+    assert findings["engine-model"]["status"] == findings["chain-registered"]["status"] == "failed"
+    assert "does not answer within" in findings["chain-registered"]["what"]
+    assert findings["chain-axon"]["status"] == findings["port-posted"]["status"] == "skipped"
+    assert "nothing certain within 4 s" in findings["engine-model"]["what"]
+    assert "journalctl -u vllm" in findings["engine-model"]["fix"]
 
 
 def test_a_stranger_on_our_port_is_told(tmp_path: Path, engine: StubEngine) -> None:
