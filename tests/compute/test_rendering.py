@@ -20,6 +20,7 @@ from tests.compute.goldens import FOLDER, VARIANTS, rendered
 from tests.compute.machines import accepted, machine
 
 ANALYZE: Final = shutil.which("systemd-analyze")
+NIX: Final = shutil.which("nix-instantiate")
 MOST_EXPOSURE: Final = 15
 """Tenths, for a unit with a GPU."""
 
@@ -105,6 +106,19 @@ def test_compose_is_yaml_and_publishes_on_loopback_only(variant: str) -> None:
     for port in service.get("ports", []):
         assert port.startswith("127.0.0.1:")
     assert all(isinstance(value, str) for value in service["environment"].values())
+
+
+@pytest.mark.skipif(NIX is None, reason="needs nix-instantiate (Debian: nix-bin)")
+def test_nix_reads_every_module(tmp_path: Path) -> None:
+    assert NIX
+    odd = tmp_path / "odd.nix"
+    odd.write_text(FORMATS["nix"](example(where=Where(hf_home='/srv/a b/${x}/$HOME/"q"\\'))))
+    files = [str(odd), *map(str, sorted(FOLDER.glob("*/engine.nix")))]
+    own = {name: str(tmp_path) for name in ("NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR", "HOME")}
+    done = subprocess.run(
+        [NIX, "--parse", *files], capture_output=True, text=True, check=False, env={**os.environ, **own}
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_odd_folders_stay_one_word_in_every_format() -> None:

@@ -46,5 +46,5 @@ def _faults(model: AllowedModel, facts: ModelFacts, fit: Fit, context: int, floo
             "memory",
             f"{model.id} with a context of {context} is {gb(over)} too large: {fit.sentence()}, and {context} are"
             " needed",
-            "choose a smaller model, or a GPU with more memory",
+            f"choose a smaller model, or {'a GPU' if fit.place == 'gpu' else 'a machine'} with more memory",
         )
