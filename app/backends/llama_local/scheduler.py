@@ -267,19 +267,29 @@ class Scheduler:
         if readers and not self._tuning.mixed_chunks:
             writers, readers = [], readers[:1]
         fed = [self._feed(slot, sequence, 1) for slot, sequence in writers]
-        room = self._batch.capacity - self._batch.size
-        if self._tuning.mixed_chunks:
-            room = min(room, self._pace.chunk(generating=bool(writers)))
-        # The shortest first, none more than its part of what is left: a long prompt holds up no short one, and
-        # the short ones never stop the long one.
+        alone = len(busy) == 1
+        for long in (False, True):
+            group = [pair for pair in readers if (pair[1].unread > Pace.SHORT) is long]
+            room = self._batch.capacity - self._batch.size
+            if self._tuning.mixed_chunks:
+                room = min(room, self._pace.chunk(generating=bool(writers), long=long))
+            fed += self._read(group, room, alone=alone)
+        return fed, self._batch.size - len(writers), len(writers)
+
+    def _read(
+        self, readers: list[tuple[_Slot, Sequence]], room: int, *, alone: bool
+    ) -> list[tuple[_Slot, list[int], int]]:
+        """Feed prompts, the shortest first: it writes soonest. Of long ones each gets its part of the room."""
+        fed: list[tuple[_Slot, list[int], int]] = []
         for waiting, (slot, sequence) in zip(range(len(readers), 0, -1), readers, strict=True):
-            part = min(sequence.unread, -(-room // waiting))
-            if len(busy) == 1 and (sequence.order.urgent or sequence.order.sampling.seed is not None):
+            fair = room if sequence.unread <= Pace.SHORT else -(-room // waiting)
+            part = min(sequence.unread, fair)
+            if alone and (sequence.order.urgent or sequence.order.sampling.seed is not None):
                 part = self._even_part(sequence)
             if part > 0:
                 fed.append(self._feed(slot, sequence, part))
                 room = max(0, room - part)
-        return fed, self._batch.size - len(writers), len(writers)
+        return fed
 
     def _turn(self) -> list[tuple[_Slot, Sequence]]:
         """Whose tokens go into this step.
