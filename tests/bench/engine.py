@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from rich.console import Console
@@ -40,8 +40,8 @@ from tests.peers.llama_build import built
 from tests.peers.llama_server import NOT_BUILT, LlamaServer
 
 SUBJECTS: Final = ("the sea", "a mountain", "mathematics", "bread", "the moon", "a library", "winter", "music")
-NOTES: Final = (0, 0, 1, 2, 4, 8, 16, 28)
-"""Sentences before each question: prompts from some 20 to some 500 tokens."""
+NOTES: Final = {"short": (0, 0, 0, 0, 0, 1, 1, 2), "mixed": (0, 0, 1, 2, 4, 8, 16, 28)}
+"""Sentences before each question: prompts from some 20 to some 60, or to some 500 tokens."""
 PEERS: Final = ("llama-server", "lock")
 LEAST: Final = {("lock", 8): (2.0, 2.5), ("llama-server", 8): (0.9, 1.0)}
 """What must hold and what is aimed at, for the engine in the process."""
@@ -57,15 +57,16 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     at_once: list[int]
     peers: list[str]
+    prompts: Literal["short", "mixed"]
     model: Path | None
     env_file: Path | None
     json: Path | None
 
 
-def prompts(turn: int) -> list[str]:
-    """The prompts of one round: short and long ones, none with a beginning that another round's has."""
+def prompts(turn: int, kind: str) -> list[str]:
+    """The prompts of one round, short ones or a mix, none with a beginning that another round's has."""
     made: list[str] = []
-    for subject, notes in zip(SUBJECTS, NOTES, strict=True):
+    for subject, notes in zip(SUBJECTS, NOTES[kind], strict=True):
         noted = " ".join(
             f"Note {number}: on day {number + turn} somebody wrote of {subject}." for number in range(notes)
         )
@@ -73,12 +74,12 @@ def prompts(turn: int) -> list[str]:
     return made
 
 
-async def one_round(side: Side, at_once: int, turn: int, tokens: int) -> Round:
+async def one_round(side: Side, at_once: int, turn: int, options: Options) -> Round:
     """All prompts, never more than `at_once` of them under way."""
-    waiting = iter(prompts(turn))
+    waiting = iter(prompts(turn, options.prompts))
 
     async def worker() -> list[Written]:
-        return [await side.write(prompt, tokens) for prompt in waiting]
+        return [await side.write(prompt, options.tokens) for prompt in waiting]
 
     others, began = OthersCpu(), perf_counter()
     answers = [answer for part in await asyncio.gather(*(worker() for _ in range(at_once))) for answer in part]
@@ -96,7 +97,7 @@ async def measure(sides: Sequence[Side], options: Options) -> list[Round]:
             for offset in range(len(sides)):
                 side = sides[(turn + offset) % len(sides)]
                 await asyncio.sleep(PAUSE)
-                done = await one_round(side, at_once, at * options.rounds + turn, options.tokens)
+                done = await one_round(side, at_once, at * options.rounds + turn, options)
                 rounds.append(done)
                 note = f", {done.others:.0%} of the machine taken by others" if done.disturbed else ""
                 say(f"  {side.name}, {at_once} at once: {done.rate:.1f} tokens/s{note}")
@@ -193,6 +194,12 @@ def arguments(given: Sequence[str] | None = None) -> Options:
     parser.add_argument("--tokens", type=int, default=48, help="tokens of each answer; 48 if not given")
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 4, 8], metavar="N", help="1 4 8 if not given")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="all if not given")
+    parser.add_argument(
+        "--prompts",
+        choices=list(NOTES),
+        default="short",
+        help="some 20 to 60 tokens each (short, if not given) or to 500",
+    )
     parser.add_argument("--model", type=Path, help="GGUF file for the peers; the engine's own if not given")
     parser.add_argument("--env-file", type=Path, help="settings; .env in the current directory if not given")
     parser.add_argument("--json", type=Path, help="write all figures to this file")

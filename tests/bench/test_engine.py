@@ -104,7 +104,7 @@ def test_the_table_says_how_far_to_trust_it() -> None:
 
 
 def test_no_prompt_of_a_round_begins_as_one_of_another() -> None:
-    first, second = prompts(1), prompts(2)
+    first, second = prompts(1, "mixed"), prompts(2, "mixed")
     assert len(first) == len(SUBJECTS)
     assert not {text[:10] for text in first} & {text[:10] for text in second}
     assert max(len(text) for text in first) > 10 * min(len(text) for text in first)

@@ -15,13 +15,15 @@ _SHARE: Final = 0.6
 """What reading may add to the step of those who write. Less than all of it: their own part grows as well while the
 memory fills, by a fifth up to 8000 tokens."""
 _MIXED_IN_A_ROW: Final = 15
+_PATIENCE: Final = 4
+"""So many times `step_seconds` the others may wait while short prompts are read: many tokens at once cost less each."""
 
 
 class Pace:
     """Keeps steps short.
 
-    With nobody generating, a step lasts about `step_seconds`, so that a newcomer or a cancel is seen soon. So it does
-    beside others for short prompts, which are soon read: who waits for a first token fills a slot that could write.
+    With nobody generating, a step lasts about `step_seconds`, so that a newcomer or a cancel is seen soon. Beside
+    others short prompts are read in a few larger steps: who waits for a first token fills a slot that could write.
     Of a long one reading adds only a part of what the others' own step takes: their time between tokens at most
     doubles. How long that is must be seen now and then, because the machine's speed changes: every sixteenth step
     nothing is read.
@@ -45,7 +47,7 @@ class Pace:
         if generating and self._mixed >= _MIXED_IN_A_ROW:
             return 0
         if not generating or not long:
-            return max(_LEAST, int(self._step_seconds / self._read_seconds))
+            return max(_LEAST, int((_PATIENCE if generating else 1) * self._step_seconds / self._read_seconds))
         seconds = min(self._step_seconds, _SHARE * self._write_seconds or self._step_seconds)
         return max(_LEAST, int(seconds / self._beside_seconds))
 
