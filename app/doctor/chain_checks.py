@@ -1,6 +1,7 @@
 """What the chain and the Challenge API say of this miner, and whether it is reached where it is posted."""
 
 import asyncio
+import ipaddress
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -10,6 +11,7 @@ from app.doctor.check import Check, Verdict, failed, ok, skipped, warning
 from app.doctor.running_miner import RunningMiner
 from app.domain.chain_watch import ChainReport, ChainWatch
 from app.domain.metagraph import Axon, MetagraphSource
+from app.domain.public_address import hindrance
 from app.errors import ChainError
 from app.protocol.hotkeys import Hotkey
 from app.validator.client import ValidatorClient
@@ -133,6 +135,9 @@ class ChainChecks:
             return skipped("see chain-registered")
         if report.axon is None:
             return failed("nothing is posted: validators can't find this miner", "loosh-miner register")
+        why = None if report.network == "local" else _unreachable(report.axon)
+        if why is not None:
+            return failed(f"{report.axon} is posted, which is {why}", "loosh-miner register --address PUBLIC_ADDRESS")
         match report.axon_matches:
             case True:
                 return ok(report.axon)
@@ -203,3 +208,12 @@ class ChainChecks:
         return (
             ok(f"{url} answers") if answer.available else warning(f"{url} answers: {answer.reason}", "see miner-ready")
         )
+
+
+def _unreachable(axon: str) -> str | None:
+    """Say why the internet can't reach what is posted; None when it can."""
+    try:
+        found = hindrance(ipaddress.ip_address(axon.rpartition(":")[0].strip("[]")))
+    except ValueError:
+        return "no address"
+    return None if found is None else found.why

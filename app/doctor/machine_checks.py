@@ -79,7 +79,10 @@ class MachineChecks:
         found = (await self._machine.hardware()).problems
         problems = [problem for problem in found if not (self._embedded and problem.probe == "nvidia")]
         if problems:
-            return warning("; ".join(f"{p.probe}: {p.text}" for p in problems), "run it as root, and look at `dmesg`")
+            said = "; ".join(f"{problem.probe}: {problem.text}" for problem in problems)
+            if all(problem.probe == "nvidia" for problem in problems):
+                return warning(said, "install NVIDIA's driver, or choose LLM_BACKEND=llamacpp")
+            return warning(said, "run it as root, and look at `dmesg`")
         return ok("nothing missing")
 
     async def _disk(self) -> Verdict:

@@ -141,7 +141,8 @@ class MinerChecks:
         if taken:
             ports = " and ".join(map(str, taken))
             return failed(
-                f"another program listens on {ports}", f"`ss -ltnp` names it; or choose another port than {ports}"
+                f"another program, or a miner that does not answer, listens on {ports}",
+                f"`ss -ltnp` names it; or choose another port than {ports}",
             )
         return ok(f"{settings.api_port} and {settings.admin_port} are free")
 

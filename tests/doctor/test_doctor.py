@@ -137,6 +137,16 @@ def test_a_healthy_miner_on_chain(
     assert "gpu" not in alone
 
 
+def test_a_private_address_on_a_public_chain_is_told(chain: ChainNode, tmp_path: Path) -> None:
+    me = write_hotkey(tmp_path)
+    chain.add_subnet(NETUID)
+    chain.register(NETUID, me.ss58, axon="10.0.0.5:8000")
+    settings = on_chain(tmp_path, chain, None, SUBTENSOR_NETWORK="finney", ADMIN_PORT=free_port())
+    found = examine(tmp_path, "--only", "chain-axon", **settings)["chain-axon"]
+    assert found["status"] == "failed"
+    assert "10.0.0.5:8000 is posted, which is private" in found["what"]
+
+
 def test_a_recorded_machine_is_judged_without_this_one(tmp_path: Path) -> None:
     findings = examine(tmp_path, "--hardware", "a100-80", LLM_BACKEND="vllm")
     assert {finding["section"] for finding in findings.values()} == {"system", "disk", "gpu"}
