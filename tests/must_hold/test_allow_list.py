@@ -264,6 +264,9 @@ async def test_the_watch_tells_what_is_wrong_on_chain(
     assert health(miner)["validators"] == 1, "the last good list stays"
     chain.replace(NETUID, uid, Hotkey().ss58)
     until(lambda: "deregistered" in alarms(miner))
+    # The log is told every 15 s: what came and went in between is not in it.
+    until(lambda: '"deregistered"' in miner.log.read_text())
+    chain.register(NETUID, me.ss58)
     until(lambda: '"alarm over"' in miner.log.read_text())
     assert chain.stats().submitted == 0, "the watch never posts"
 
