@@ -15,6 +15,8 @@ from app.settings import LoadedSettings
 from app.state.allow_list_rows import kept_lists
 
 _NOTHING: Final = "-"
+_SS58_LETTERS: Final = 48
+_PIPE_WIDTH: Final = 240
 
 
 def read(loaded: LoadedSettings) -> tuple[ValidatorsReport, str]:
@@ -33,13 +35,18 @@ def read(loaded: LoadedSettings) -> tuple[ValidatorsReport, str]:
 def show(report: ValidatorsReport) -> None:
     """Write it for people, to stdout."""
     table = Table(box=None, pad_edge=False)
-    for name in ("hotkey", "source", "address"):
+    table.add_column(
+        "hotkey", no_wrap=True, min_width=_SS58_LETTERS
+    )  # whole, so that it can be copied and searched for
+    for name in ("source", "address"):
         table.add_column(name, overflow="fold")
     for name in ("stake", "last seen", "clock", "sessions"):
         table.add_column(name, justify="right", no_wrap=True)
     for validator in report.validators:
         table.add_row(*_cells(validator, live=report.live))
     console = Console(highlight=False)
+    if not console.is_terminal:  # a pipe has no width: rows stay whole
+        console = Console(highlight=False, width=_PIPE_WIDTH)
     if report.validators:
         console.print(table)
     console.print(f"{len(report.validators)} validators")
