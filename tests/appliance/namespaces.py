@@ -142,6 +142,8 @@ class EchoServer(AbstractContextManager["EchoServer"]):
             finally:
                 one.close()
         self._thread.join()
+        for one in self._open:  # the last one may have come while the others were closed
+            one.close()
 
 
 def _echo(connection: socket.socket) -> None:
