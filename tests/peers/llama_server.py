@@ -28,6 +28,12 @@ def missing() -> str:
     return "" if built() else NOT_BUILT
 
 
+def written(slot: dict[str, Any]) -> int:
+    """Tokens of the answer so far, as `/slots` tells them."""
+    following: list[dict[str, int]] = slot.get("next_token", [])
+    return sum(part["n_decoded"] for part in following)
+
+
 class LlamaServer:
     """Ends by its process id; also when the process that started it dies, where util-linux's setpriv is there."""
 
@@ -93,6 +99,13 @@ class LlamaServer:
         while self.busy():
             assert time.monotonic() < until, self.slots()
             time.sleep(0.02)
+
+    def wait_written(self, tokens: int, seconds: float = 20) -> None:
+        """Wait until some answer has as many tokens, however fast the machine is."""
+        until = time.monotonic() + seconds
+        while not any(slot["is_processing"] and written(slot) >= tokens for slot in self.slots()):
+            assert time.monotonic() < until, self.slots()
+            time.sleep(0.01)
 
     def tail(self, lines: int = 30) -> str:
         """The end of its log, for a failed test."""

@@ -259,10 +259,10 @@ async def test_kill_9_and_its_return(start_miner: StartMiner, tmp_path_factory: 
         for prompt, status in ((STORY, 200), (STORY + " word" * 1500, 503)):
             async with await miner.validator() as asker:
                 await asker.shake()
-                sent = asyncio.create_task(asker.send(challenge(prompt, max_tokens=1000)))
+                sent = asyncio.create_task(asker.send(challenge(prompt, max_tokens=1000, temperature=0.0)))
                 await asyncio.to_thread(server.wait_busy)
                 if status == OK:
-                    await asyncio.sleep(1.5)
+                    await asyncio.to_thread(server.wait_written, 16)
                 killed = time.monotonic()
                 server.kill()
                 reply = await sent
