@@ -26,7 +26,7 @@ WITHOUT_TORCH = (
 )
 LOCKS = (
     ("requirements.lock", RUNTIME),
-    ("requirements-dev.lock", (*RUNTIME, "--group", "dev", "--constraints", "requirements.lock")),
+    ("requirements-dev.lock", (*RUNTIME, "--group", "dev", "--group", "docs", "--constraints", "requirements.lock")),
     ("toolchain/build.lock", ("toolchain/build.in", "--python-version", "3.12")),
     ("toolchain/tools.lock", ("toolchain/tools.in", "--python-version", "3.9")),
     ("tests/vllm/requirements.lock", ("tests/vllm/requirements.in", "--python-version", "3.11", *WITHOUT_TORCH)),
