@@ -98,7 +98,7 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
         Address(_LOOPBACK, settings.admin_port),
         "ADMIN_PORT",
     )
-    _watch(core, wire)
+    _watch(core, wire, settings.answer_hard_cut_seconds)
     return Miner(
         public=public,
         admin=admin,
@@ -273,8 +273,9 @@ def _facts(loaded: LoadedSettings, identity: Identity, public: Listener, admin: 
     )
 
 
-def _watch(core: Core, wire: Wire) -> None:
+def _watch(core: Core, wire: Wire, deadline: float) -> None:
     metrics = core.metrics
+    metrics.watch("loosh_deadline_seconds", "After which an answer is cut", lambda: deadline)
     metrics.watch("loosh_running", "Challenges being answered", lambda: core.admission.running)
     metrics.watch("loosh_queued", "Challenges waiting for a slot", lambda: core.admission.queued)
     metrics.watch("loosh_slots", "Challenges that may run at once", lambda: core.admission.slots)

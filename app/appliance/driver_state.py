@@ -8,6 +8,8 @@ from typing import Final
 
 import msgspec
 
+from app.domain.compute.hardware import Hardware
+
 _SECONDS: Final = 3.0
 _MODULE_VERSION: Final = re.compile(r"(?:Kernel Module\s+|Kernel Module for \S+\s+)(\d+(?:\.\d+)+)")
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)+")
@@ -15,6 +17,8 @@ _SECURE_BOOT: Final = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa
 _NVSWITCH: Final = "proc/driver/nvidia-nvswitch/devices"
 _PERSISTENCED: Final = "run/nvidia-persistenced/socket"
 _ATTRIBUTE_BYTES: Final = 4
+_LIBRARY_DIFFERS: Final = "version mismatch"
+"""In NVML's own words (NVML_ERROR_LIB_RM_VERSION_MISMATCH): it then tells neither version nor GPUs."""
 
 
 class DriverState(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +34,16 @@ class DriverState(msgspec.Struct, frozen=True, kw_only=True):
     """The kernel's own module holds the cards."""
     secure_boot: bool | None = None
     persistenced: bool = False
+
+    def versions(self, hardware: Hardware) -> dict[str, str]:
+        """Give what is known of the versions that must agree."""
+        found = {"library": hardware.nvidia.driver, "module": self.module, "fabric manager": self.fabric_manager}
+        return {name: version for name, version in found.items() if version is not None}
+
+    def differs(self, hardware: Hardware) -> bool:
+        """Say whether they disagree, as after an upgrade without a reboot: CUDA does not start then."""
+        told = any(problem.probe == "nvidia" and _LIBRARY_DIFFERS in problem.text for problem in hardware.problems)
+        return told or len(set(self.versions(hardware).values())) > 1
 
 
 def read_driver_state(root: Path = Path("/")) -> DriverState:

@@ -20,8 +20,22 @@ EXIT_CODES: Final = {"ok": 0, "warning": 4, "failed": 1}
 @click.option("--only", multiple=True, metavar="CODE", help="Only this check or section; may be given several times.")
 @click.option("--hardware", metavar="FILE", help="Judge a recorded machine: a file, or the name of a shipped one.")
 @click.option("--list", "as_list", is_flag=True, help="Name all checks, look at nothing.")
+@click.option(
+    "--textfile",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.prom",
+    help="Also write the findings as metrics, for node_exporter's textfile collector.",
+)
 @env_file_option
-def doctor(*, as_json: bool, as_list: bool, only: tuple[str, ...], hardware: str | None, env_file: Path | None) -> None:
+def doctor(
+    *,
+    as_json: bool,
+    as_list: bool,
+    only: tuple[str, ...],
+    hardware: str | None,
+    textfile: Path | None,
+    env_file: Path | None,
+) -> None:
     """Look at everything a miner needs to earn, in ten seconds; each fault comes with its remedy.
 
     Exit codes: 0 well, 1 something failed, 2 wrong usage, 4 warnings only.
@@ -32,6 +46,8 @@ def doctor(*, as_json: bool, as_list: bool, only: tuple[str, ...], hardware: str
         emit(list_checks())
         return
     report = run_doctor(only, hardware, env_file)
+    if textfile is not None:
+        _write(textfile, report)
     if as_json:
         emit_json(report)
     else:
@@ -43,3 +59,10 @@ def _show(report: "Report") -> None:
     from app.cli.doctor_screen import show  # noqa: PLC0415 - rich is only wanted here
 
     show(report)
+
+
+def _write(textfile: Path, report: "Report") -> None:
+    from app.appliance.textfile import write_textfile  # noqa: PLC0415 - keeps --help quick
+    from app.doctor.exposition import report_metrics  # noqa: PLC0415 - same
+
+    write_textfile(textfile, report_metrics(report))

@@ -10,7 +10,7 @@ from app.domain.compute.profile import EngineProfile, Reasons
 
 _LEAST_DRIVER: Final = 580
 _GIB: Final = 1024**3
-_GRAVE_XIDS: Final = frozenset({48, 63, 64, 74, 79, 92, 94, 95, 119, 120})
+GRAVE_XIDS: Final = frozenset({48, 63, 64, 74, 79, 92, 94, 95, 119, 120})
 """NVIDIA's catalogue: ECC, page retirement, NVLink, fallen off the bus, GSP: the card or its seat, not the program."""
 
 
@@ -66,24 +66,20 @@ class GpuChecks:
         return ok(driver)
 
     async def _versions(self) -> Verdict:
-        nvidia = (await self._machine.hardware()).nvidia
+        hardware = await self._machine.hardware()
         if self._state is None:
             return skipped("a recording does not tell")
-        found = {
-            "library": nvidia.driver,
-            "module": self._state.module,
-            "fabric manager": self._state.fabric_manager,
-        }
-        known = {name: version for name, version in found.items() if version is not None}
+        known = self._state.versions(hardware)
         said = ", ".join(f"{name} {version}" for name, version in known.items())
         if self._state.nvswitch and self._state.fabric_manager is None:
             return failed(
                 "the machine has NVSwitches and no fabric manager: CUDA will not start",
-                f"apt install nvidia-fabricmanager-{_branch(nvidia)}, then enable and start its unit",
+                f"apt install nvidia-fabricmanager-{_branch(hardware.nvidia)}, then enable and start its unit",
             )
-        if len(set(known.values())) > 1:
+        if self._state.differs(hardware):
             return failed(
-                f"they differ: {said}", "reboot; then `apt-mark showhold` and NVIDIA's pin, so that it stays so"
+                f"they differ: {said or 'the driver says so'}",
+                "reboot; then `apt-mark showhold` and NVIDIA's pin, so that it stays so",
             )
         return ok(said) if known else skipped("no driver here")
 
@@ -123,7 +119,7 @@ class GpuChecks:
         nvidia = (await self._machine.hardware()).nvidia
         if not nvidia.gpus:
             return skipped("no GPU")
-        grave = sorted(_GRAVE_XIDS.intersection(nvidia.xids or ()))
+        grave = sorted(GRAVE_XIDS.intersection(nvidia.xids or ()))
         if grave:
             return failed(
                 f"Xid {', '.join(map(str, grave))} since the boot",

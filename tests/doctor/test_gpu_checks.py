@@ -8,7 +8,7 @@ import pytest
 from app.appliance.driver_state import DriverState, read_driver_state
 from app.doctor.check import Verdict
 from app.doctor.gpu_checks import GpuChecks
-from app.domain.compute.hardware import Nvidia
+from app.domain.compute.hardware import Nvidia, Problem
 from app.domain.compute.profile import EngineProfile, Reason, Reasons
 from tests.doctor.machine import a100, look, machine, server, write
 
@@ -50,6 +50,15 @@ async def test_module_and_library_that_differ_want_a_reboot() -> None:
     assert verdict.status == "failed"
     assert "580.82.07" in verdict.what
     assert "580.95.05" in verdict.what
+    assert "reboot" in verdict.fix
+
+
+async def test_nvmls_word_of_a_mismatch_counts_though_it_tells_no_version() -> None:
+    silent = msgspec.structs.replace(
+        server(nvidia=Nvidia()), problems=(Problem("nvidia", "Driver/library version mismatch"),)
+    )
+    verdict = await look(GpuChecks(machine(silent, PROFILE), GOOD, embedded=False), "gpu-versions")
+    assert verdict.status == "failed"
     assert "reboot" in verdict.fix
 
 
