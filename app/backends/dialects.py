@@ -11,6 +11,7 @@ from app.errors import BackendUnavailable
 
 _OK: Final = 200
 _NOT_FOUND: Final = 404
+_UNAVAILABLE: Final = 503
 _KEEP_ALIVE: Final = "30m"
 """Longer than the longest PROBE_INTERVAL_SECONDS, so that a probed model stays, whatever OLLAMA_KEEP_ALIVE says."""
 
@@ -79,6 +80,12 @@ class _ModelList(msgspec.Struct):
     data: list[_ModelCard]
 
 
+class _RouterReadiness(msgspec.Struct):
+    """`/readiness` of vllm-router, which stands before several engines; vLLM itself has no such route."""
+
+    healthy_workers: int
+
+
 class Vllm(msgspec.Struct, frozen=True):
     """vLLM, and whatever else answers `/v1/models` (`/health` and the context may be missing there)."""
 
@@ -89,9 +96,12 @@ class Vllm(msgspec.Struct, frozen=True):
     refuses_too_long: bool = True
 
     async def look(self, http: EngineHttp, tell: Tell) -> BackendStatus:  # noqa: ARG002 - nothing here takes long
-        """`/health`, then `/v1/models`."""
+        """`/health`, then `/v1/models`.
+
+        vllm-router says 503 at `/health` as long as one of its engines is down, while it serves through the others.
+        """
         status = await http.status_of("/health")
-        if status not in {_OK, _NOT_FOUND}:
+        if status not in {_OK, _NOT_FOUND} and not (status == _UNAVAILABLE and await _routes_on(http)):
             raise BackendUnavailable(f"vLLM at {http.root} says that it is not well (/health: {status}): see its log")
         models = (await http.ask("/v1/models", _ModelList)).data
         chosen = _chosen(self.name, self.model, [card.id for card in models], lambda name, other: name == other)
@@ -111,6 +121,14 @@ class Vllm(msgspec.Struct, frozen=True):
         caps = (await http.ask("/props", _LlamaProps)).chat_template_caps
         # It takes a tool_choice that is no text, so a name, for "auto".
         return msgspec.structs.replace(found, forces_calls=caps.supports_tool_calls, forces_by_name=False)
+
+
+async def _routes_on(http: EngineHttp) -> bool:
+    """Whether this is a vllm-router that still has an engine to ask. Errors: `TimeoutError`."""
+    try:
+        return (await http.ask("/readiness", _RouterReadiness)).healthy_workers > 0
+    except BackendUnavailable:
+        return False
 
 
 class _OllamaModel(msgspec.Struct):

@@ -101,6 +101,17 @@ async def test_an_engine_that_says_it_is_not_well_is_down(
     await until(lambda: backend.status().ready)
 
 
+async def test_a_router_with_an_engine_left_is_ready_and_without_one_is_not(
+    backend: OpenAiBackend, engine: StubEngine
+) -> None:
+    engine.behave(health_status=503, healthy_workers=0, next=[{"fault": "error_500"}])
+    with pytest.raises(BackendUnavailable):
+        await text_of(backend, question("?"))
+    await until(lambda: "/health: 503" in backend.status().reason)
+    engine.behave(health_status=503, healthy_workers=1)
+    await until(lambda: backend.status().ready)
+
+
 async def test_an_engine_without_a_health_route_is_taken(backend: OpenAiBackend, engine: StubEngine) -> None:
     engine.behave(health_status=404, next=[{"fault": "error_500"}])
     with pytest.raises(BackendUnavailable):

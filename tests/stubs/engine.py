@@ -77,6 +77,8 @@ class Behaviour(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Answer a request that brings tools by calling the first of them."""
     fault: Fault = "none"
     health_status: int = 200
+    healthy_workers: int | None = None
+    """What vllm-router says at `/readiness`; vLLM itself has no such route."""
 
 
 class Ended(msgspec.Struct, kw_only=True):
@@ -152,6 +154,13 @@ def http(status: int, body: bytes, kind: str = "application/json", extra: str = 
     """A whole HTTP response."""
     head = f"HTTP/1.1 {status} Stub\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
     return head.encode() + body
+
+
+def readiness(healthy: int) -> bytes:
+    """vllm-router's answer at `/readiness`, as 0.1.17 gives it, with two engines."""
+    if healthy:
+        return http(200, b'{"status":"ready","healthy_workers":%d,"total_workers":2}' % healthy)
+    return http(503, b'{"status":"not_ready","reason":"no healthy workers available","total_workers":2}')
 
 
 def http_chunk(data: bytes) -> bytes:
@@ -711,6 +720,8 @@ class EngineConnection(HttpProtocol):
         path = path.partition("?")[0]
         if path == "/health":
             self.write(http(engine.behaviour.health_status, b""))
+        elif path == "/readiness" and engine.behaviour.healthy_workers is not None:
+            self.write(readiness(engine.behaviour.healthy_workers))
         elif engine.api_key and path.startswith("/v1") and self.authorization != f"Bearer {engine.api_key}":
             self.write(http(401, b'{"error":"Unauthorized"}'))
         elif path == "/v1/models":
