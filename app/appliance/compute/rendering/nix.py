@@ -1,13 +1,44 @@
-"""A NixOS module: vLLM from upstream's container (nixpkgs' is old), Ollama from nixpkgs, the miner's settings."""
+"""A NixOS module that hands the engine profile to ours as data: the modules in `nix/` decide what is made of it."""
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+import json
+import re
+from typing import Any, Final, cast
 
 from app.appliance.compute.rendering.compose import container_command, container_environment, devices
-from app.appliance.compute.rendering.plan import CACHE, VLLM_VERSION, Plan
+from app.appliance.compute.rendering.plan import VLLM_VERSION, Plan
 from app.appliance.compute.rendering.words import headline, unpinned
 
-_GENERATOR: Final = "nvidia-container-toolkit-cdi-generator.service"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def nix_profile(plan: Plan) -> dict[str, Any]:
+    """Give what the option `services.loosh-miner.engineProfile` takes, and `nix/profiles.json` holds.
+
+    `arguments` follow `vllm serve` in its container; Ollama's address and models are NixOS's own options.
+    """
+    profile, weights = plan.profile, plan.profile.weights
+    environment = container_environment(plan)
+    environment.pop("OLLAMA_HOST", None)
+    return {
+        "engine": profile.engine,
+        "purpose": profile.purpose,
+        "tier": profile.tier,
+        "model": profile.model,
+        "servedName": profile.served_name,
+        "context": profile.context,
+        "parallel": profile.parallel,
+        "gpus": len(profile.cards.indices) if profile.cards else 0,
+        "gpuMemory": profile.cards.memory if profile.cards else 0,
+        "port": plan.port,
+        "vllmVersion": VLLM_VERSION if profile.engine == "vllm" else None,
+        "repository": weights.repository if weights else None,
+        "revision": weights.revision if weights else None,
+        "arguments": container_command(plan) if profile.engine == "vllm" else [],
+        "environment": environment,
+        "devices": devices(plan),
+        "folders": list(plan.folders),
+        "settings": plan.miner,
+    }
 
 
 def as_nix(plan: Plan) -> str:
@@ -15,62 +46,34 @@ def as_nix(plan: Plan) -> str:
     lines = [f"# {headline(plan)}"]
     if (told := unpinned(plan)) is not None:
         lines.append(f"# {told}")
-    match plan.profile.engine:
-        case "vllm":
-            lines += ["{ ... }:", "{", *_vllm(plan)]
-        case "ollama":
-            lines += ["{ pkgs, ... }:", "{", *_ollama(plan)]
-        case "llamacpp":
-            lines += ["{ ... }:", "{"]
-    return "\n".join([*lines, *_attributes("services.loosh-miner.settings", plan.miner), "}"]) + "\n"
+    value = _value(nix_profile(plan), "  ")
+    return "\n".join([*lines, "{", f"  services.loosh-miner.engineProfile = {value};", "}"]) + "\n"
 
 
-def _vllm(plan: Plan) -> list[str]:
-    several = plan.profile.tensor_parallel > 1
-    volumes = [f"{folder}:{folder}" for folder in (CACHE, *plan.folders)]
-    return [
-        "  virtualisation.oci-containers.containers.vllm = {",
-        f"    image = {_text(f'docker.io/vllm/vllm-openai:v{VLLM_VERSION}')}; # pin it by its digest",
-        *_list("    cmd", container_command(plan)),
-        *(f"  {line}" for line in _attributes("environment", container_environment(plan))),
-        *_list("    devices", devices(plan)),
-        *_list("    volumes", volumes),
-        *_list("    ports", [f"127.0.0.1:{plan.port}:{plan.port}"]),
-        *_list("    extraOptions", ["--ipc=host"] if several else ["--shm-size=8g"]),
-        "  };",
-        "  hardware.nvidia-container-toolkit.enable = true;",
-        "  systemd.services.podman-vllm = {",
-        *_list("    after", [_GENERATOR]),
-        *_list("    requires", [_GENERATOR]),
-        '    serviceConfig.TimeoutStartSec = "45min";',
-        "  };",
-        *_list("  systemd.tmpfiles.rules", [f"d {CACHE} 0700 root root -"]),
-    ]
+def _value(value: Any, indent: str) -> str:  # noqa: ANN401 - any JSON value
+    """Write a value as Nix does, formatted as nixfmt would."""
+    deeper = f"{indent}  "
+    match value:
+        case dict():
+            tree = cast("dict[str, Any]", value)
+            members = [f"{_key(name)} = {_value(each, deeper)};" for name, each in tree.items()]
+            return _enclosed("{", members, "}", indent)
+        case list():
+            return _enclosed("[", [_value(each, deeper) for each in cast("list[Any]", value)], "]", indent)
+        case str():
+            return _text(value)
+        case _:
+            return json.dumps(value)
 
 
-def _ollama(plan: Plan) -> list[str]:
-    own = {"OLLAMA_HOST"}  # the module's own options
-    environment = {name: value for name, value in plan.environment.items() if name not in own}
-    package = "ollama-cuda" if plan.profile.cards is not None else "ollama"
-    return [
-        "  services.ollama = {",
-        "    enable = true;",
-        f"    package = pkgs.{package};",
-        '    host = "127.0.0.1";',
-        f"    port = {plan.port};",
-        *_list("    loadModels", [plan.profile.served_name]),
-        *(f"  {line}" for line in _attributes("environmentVariables", environment)),
-        "  };",
-    ]
+def _enclosed(opening: str, members: list[str], closing: str, indent: str) -> str:
+    if not members:
+        return f"{opening} {closing}"
+    return "\n".join([opening, *(f"{indent}  {member}" for member in members), f"{indent}{closing}"])
 
 
-def _attributes(name: str, values: Mapping[str, str]) -> list[str]:
-    return [f"  {name} = {{", *(f"    {key} = {_text(value)};" for key, value in values.items()), "  };"]
-
-
-def _list(name: str, values: Sequence[str]) -> list[str]:
-    indent = " " * (len(name) - len(name.lstrip()) + 2)
-    return [f"{name} = [", *(f"{indent}{_text(value)}" for value in values), f"{indent[:-2]}];"]
+def _key(name: str) -> str:
+    return name if _NAME.fullmatch(name) else _text(name)
 
 
 def _text(value: str) -> str:

@@ -1,10 +1,21 @@
 # llama3.1-70b-instruct awq_int4, context 65536 on 1 x NVIDIA A100-SXM4-80GB (81920 MiB), tier a100_80gb: made by loosh-miner engine render
 # no revision yet: run loosh-miner models pull first, then render again
-{ ... }:
 {
-  virtualisation.oci-containers.containers.vllm = {
-    image = "docker.io/vllm/vllm-openai:v0.33.0"; # pin it by its digest
-    cmd = [
+  services.loosh-miner.engineProfile = {
+    engine = "vllm";
+    purpose = "earning";
+    tier = "a100_80gb";
+    model = "llama3.1-70b-instruct";
+    servedName = "meta-llama/Llama-3.1-70B-Instruct";
+    context = 65536;
+    parallel = 64;
+    gpus = 1;
+    gpuMemory = 85899345920;
+    port = 8001;
+    vllmVersion = "0.33.0";
+    repository = "hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4";
+    revision = null;
+    arguments = [
       "hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4"
       "--served-model-name"
       "meta-llama/Llama-3.1-70B-Instruct"
@@ -41,32 +52,11 @@
     devices = [
       "nvidia.com/gpu=0"
     ];
-    volumes = [
-      "/var/cache/vllm:/var/cache/vllm"
-    ];
-    ports = [
-      "127.0.0.1:8001:8001"
-    ];
-    extraOptions = [
-      "--shm-size=8g"
-    ];
-  };
-  hardware.nvidia-container-toolkit.enable = true;
-  systemd.services.podman-vllm = {
-    after = [
-      "nvidia-container-toolkit-cdi-generator.service"
-    ];
-    requires = [
-      "nvidia-container-toolkit-cdi-generator.service"
-    ];
-    serviceConfig.TimeoutStartSec = "45min";
-  };
-  systemd.tmpfiles.rules = [
-    "d /var/cache/vllm 0700 root root -"
-  ];
-  services.loosh-miner.settings = {
-    LLM_BACKEND = "vllm";
-    DEFAULT_MODEL = "meta-llama/Llama-3.1-70B-Instruct";
-    VLLM_API_BASE = "http://127.0.0.1:8001/v1";
+    folders = [ ];
+    settings = {
+      LLM_BACKEND = "vllm";
+      DEFAULT_MODEL = "meta-llama/Llama-3.1-70B-Instruct";
+      VLLM_API_BASE = "http://127.0.0.1:8001/v1";
+    };
   };
 }

@@ -1,10 +1,21 @@
 # qwen2.5-32b-instruct awq_int4, context 32768 on 8 x NVIDIA H100 80GB HBM3 (81559 MiB), tier h100_80gb: made by loosh-miner engine render
 # no revision yet: run loosh-miner models pull first, then render again
-{ ... }:
 {
-  virtualisation.oci-containers.containers.vllm = {
-    image = "docker.io/vllm/vllm-openai:v0.33.0"; # pin it by its digest
-    cmd = [
+  services.loosh-miner.engineProfile = {
+    engine = "vllm";
+    purpose = "earning";
+    tier = "h100_80gb";
+    model = "qwen2.5-32b-instruct";
+    servedName = "Qwen/Qwen2.5-32B-Instruct";
+    context = 32768;
+    parallel = 64;
+    gpus = 8;
+    gpuMemory = 85520809984;
+    port = 8001;
+    vllmVersion = "0.33.0";
+    repository = "Qwen/Qwen2.5-32B-Instruct-AWQ";
+    revision = null;
+    arguments = [
       "Qwen/Qwen2.5-32B-Instruct-AWQ"
       "--served-model-name"
       "Qwen/Qwen2.5-32B-Instruct"
@@ -39,32 +50,11 @@
     devices = [
       "nvidia.com/gpu=all"
     ];
-    volumes = [
-      "/var/cache/vllm:/var/cache/vllm"
-    ];
-    ports = [
-      "127.0.0.1:8001:8001"
-    ];
-    extraOptions = [
-      "--ipc=host"
-    ];
-  };
-  hardware.nvidia-container-toolkit.enable = true;
-  systemd.services.podman-vllm = {
-    after = [
-      "nvidia-container-toolkit-cdi-generator.service"
-    ];
-    requires = [
-      "nvidia-container-toolkit-cdi-generator.service"
-    ];
-    serviceConfig.TimeoutStartSec = "45min";
-  };
-  systemd.tmpfiles.rules = [
-    "d /var/cache/vllm 0700 root root -"
-  ];
-  services.loosh-miner.settings = {
-    LLM_BACKEND = "vllm";
-    DEFAULT_MODEL = "Qwen/Qwen2.5-32B-Instruct";
-    VLLM_API_BASE = "http://127.0.0.1:8001/v1";
+    folders = [ ];
+    settings = {
+      LLM_BACKEND = "vllm";
+      DEFAULT_MODEL = "Qwen/Qwen2.5-32B-Instruct";
+      VLLM_API_BASE = "http://127.0.0.1:8001/v1";
+    };
   };
 }
