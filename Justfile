@@ -109,6 +109,12 @@ build-llama-server: _env-dev
 lock *ARGS:
     @python3 toolchain/make_locks.py "$@"
 
+# Fill a directory from which a box without a way out is provisioned (miner_offline_dir): wheels and a CPython
+[group('appliance')]
+[no-exit-message]
+offline-dir DIR: _env-dev
+    @python3 toolchain/offline_dir.py "$1"
+
 # Remove what was made here: .venv, .tools, caches (not uv's own cache, which holds the built llama.cpp)
 [group('maintain')]
 clean:
