@@ -109,7 +109,7 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
         keyring=wire.keyring,
         rotate_keys=settings.fiber_enable_key_rotation,
         drain_seconds=settings.drain_timeout_seconds,
-        keepers=(calling.keep_fresh, calling.alarms.run, calling.last_answer.run),
+        keepers=(calling.keep_fresh, calling.alarms.run, calling.last_answer.run, calling.challenges.run),
         keep=calling.close,
         clock=clock,
         screen=screen,
@@ -203,7 +203,7 @@ def _public(
 ) -> SourceGate:
     settings = loaded.settings
     callers = Callers(settings.trusted_proxies)
-    journal = Journal(core.metrics, calling.last_answer)
+    journal = Journal(core.metrics, clock, calling.last_answer, calling.challenges)
     reception = Reception(core.access, wire.handshakes, wire.sessions, core.answering, journal, clock)
     routes = PublicRoutes(
         reception=reception,
@@ -222,7 +222,7 @@ def _public(
 
 
 def _openai(settings: Settings, core: Core, clock: Clock) -> OpenAiRoutes:
-    journal, defaults = Journal(core.metrics), _defaults(settings)
+    journal, defaults = Journal(core.metrics, clock), _defaults(settings)
     return OpenAiRoutes(
         completing=Completing(core.backend, core.admission, core.health, journal, defaults, clock),
         status=core.backend.status,

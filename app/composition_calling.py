@@ -14,10 +14,12 @@ from app.chain.own_endpoint import Endpoint
 from app.clock import Clock
 from app.domain.alarms import AlarmBoard
 from app.domain.chain_watch import ChainWatch, MetagraphValidators
+from app.domain.challenge_log import ChallengeLog
 from app.domain.last_answer import LastAnswer
 from app.domain.list_refresh import ListRefresh, ListRefreshes
 from app.domain.merged_list import MergedAllowList
 from app.domain.metagraph import Axon
+from app.domain.recent import WINDOW_SECONDS, Recent
 from app.domain.source_list import ValidatorSource
 from app.errors import ChainError
 from app.identity import Identity
@@ -25,6 +27,7 @@ from app.metrics import Metrics
 from app.protocol.sessions import SessionTable
 from app.settings import LoadedSettings, Settings
 from app.state.allow_list_rows import AllowListRows
+from app.state.challenge_rows import ChallengeRows
 from app.state.database import Database
 from app.state.moments import Moment
 
@@ -39,6 +42,8 @@ class Calling(msgspec.Struct, frozen=True):
     rows: AllowListRows
     watch: ChainWatch | None
     last_answer: LastAnswer
+    challenges: ChallengeLog
+    recent: Recent
     alarms: AlarmBoard
     database: Database
 
@@ -49,6 +54,7 @@ class Calling(msgspec.Struct, frozen=True):
     async def close(self) -> None:
         """Keep what is to outlive the process."""
         await self.last_answer.keep()
+        await self.challenges.keep()
         await self.database.close()
 
 
@@ -89,9 +95,11 @@ def build_calling(
         for source in sources
     )
     last_answer = LastAnswer(Moment(database, "last answer"), clock)
+    recent = Recent(clock)
+    challenges = ChallengeLog(ChallengeRows(database), clock, recent.take, recall_seconds=WINDOW_SECONDS)
     watched = () if watch is None else (watch.alarms, last_answer.alarms)
     alarms = AlarmBoard(*watched, *(refresh.alarms for refresh in refreshes), database.alarms)
-    calling = Calling(allow_list, refreshes, rows, watch, last_answer, alarms, database)
+    calling = Calling(allow_list, refreshes, rows, watch, last_answer, challenges, recent, alarms, database)
     _watch(metrics, calling)
     return calling
 

@@ -17,6 +17,7 @@ from app.cli.engine import engine
 from app.cli.fiber_post_ip import fiber_post_ip
 from app.cli.firewall import firewall
 from app.cli.hardware import hardware
+from app.cli.history import history
 from app.cli.models import models
 from app.cli.register import register
 from app.cli.serve import serve
@@ -60,6 +61,7 @@ cli.add_command(hardware)
 cli.add_command(register)
 cli.add_command(status)
 cli.add_command(validators)
+cli.add_command(history)
 cli.add_command(support_bundle)
 cli.add_command(version)
 

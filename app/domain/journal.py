@@ -5,7 +5,9 @@ from typing import Final, Literal
 import msgspec
 import structlog
 
+from app.clock import Clock
 from app.domain.answering import Answered
+from app.domain.challenge_log import ChallengeLog, ChallengeRecord
 from app.domain.last_answer import LastAnswer
 from app.errors import Refusal
 from app.metrics import Metrics, Outcome
@@ -28,11 +30,19 @@ class CompletionEnd(msgspec.Struct, kw_only=True):
 
 
 class Journal:
-    """Counts and logs; one log line for each challenge and each handshake."""
+    """Counts and logs; one log line for each challenge and each handshake, and a record for each challenge."""
 
-    def __init__(self, metrics: Metrics, last_answer: LastAnswer | None = None) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        clock: Clock,
+        last_answer: LastAnswer | None = None,
+        challenges: ChallengeLog | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._clock = clock
         self._last_answer = last_answer
+        self._challenges = challenges
         self._log = structlog.get_logger("app.requests")
 
     def handshake(self, session: Session, *, elsewhere: bool) -> None:
@@ -62,12 +72,28 @@ class Journal:
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
+        seconds, queued = round(answered.seconds, 3), round(answered.queued_seconds, 3)
+        if self._challenges is not None:
+            first_token = answered.first_token_seconds
+            self._challenges.add(
+                ChallengeRecord(
+                    self._clock.wall(),
+                    hotkey,
+                    outcome,
+                    "",
+                    seconds,
+                    queued,
+                    None if first_token is None else round(first_token, 3),
+                    usage.prompt_tokens,
+                    usage.completion_tokens,
+                )
+            )
         self._log.info(
             "challenge answered",
             hotkey=hotkey,
             outcome=outcome,
-            seconds=round(answered.seconds, 3),
-            queued=round(answered.queued_seconds, 3),
+            seconds=seconds,
+            queued=queued,
             prompt_tokens=usage.prompt_tokens,
             completion_tokens=usage.completion_tokens,
         )
@@ -79,10 +105,17 @@ class Journal:
 
     def refused(self, refusal: Refusal, hotkey: str) -> None:
         """A challenge was not answered: refused by a rule, or failed because the engine did."""
-        self._metrics.challenge("failed" if refusal.reason in _FAILURES else "refused")
+        outcome: Outcome = "failed" if refusal.reason in _FAILURES else "refused"
+        self._metrics.challenge(outcome)
+        self._record(hotkey, outcome, refusal.reason)
         self._log.info("challenge refused", hotkey=hotkey, cause=refusal.reason, status=refusal.status)
 
     def gone(self, hotkey: str) -> None:
         """The validator closed the connection before its answer was written."""
         self._metrics.challenge("gone")
+        self._record(hotkey, "gone", "client_gone")
         self._log.info("challenge given up", hotkey=hotkey, cause="client_gone")
+
+    def _record(self, hotkey: str, outcome: Outcome, reason: str) -> None:
+        if self._challenges is not None:
+            self._challenges.add(ChallengeRecord(self._clock.wall(), hotkey, outcome, reason))

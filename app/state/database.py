@@ -18,6 +18,7 @@ import structlog
 
 from app.clock import Clock
 from app.domain.alarms import Alarm
+from app.errors import StateError
 
 FILE_NAME: Final = "miner.db"
 _MIGRATIONS: Final = (
@@ -32,11 +33,25 @@ _MIGRATIONS: Final = (
     ) STRICT;
     CREATE TABLE moment (name TEXT PRIMARY KEY, at REAL NOT NULL) STRICT;
     """,
+    """
+    CREATE TABLE challenge (
+        at_us INTEGER PRIMARY KEY,
+        hotkey TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        seconds REAL,
+        queued REAL,
+        first_token REAL,
+        prompt_tokens INTEGER NOT NULL,
+        completion_tokens INTEGER NOT NULL
+    ) STRICT;
+    """,
 )
 """One script for each version of the schema; `user_version` says how many a file has had. Only ever add to it."""
 _JOB_SECONDS: Final = 30.0
 _CLOSE_SECONDS: Final = 5.0
 _BUSY_SECONDS: Final = 5.0
+_WAL_BYTES: Final = 4 * 1024 * 1024
 _PRIMARY_CODE: Final = 0xFF
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -126,6 +141,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
             _check(connection)
             _migrate(connection)
             unless_good.pop_all()
@@ -161,6 +177,14 @@ class Database:
 
 def read_only[T](state_dir: Path, job: Callable[[sqlite3.Connection], T]) -> T | None:
     """Do a reading job from another process, while the miner runs or not; None when there is nothing to read."""
+    try:
+        return read_or_say(state_dir, job)
+    except StateError:
+        return None
+
+
+def read_or_say[T](state_dir: Path, job: Callable[[sqlite3.Connection], T]) -> T | None:
+    """Do a reading job from another process; None when there is no file yet. Errors: `StateError`."""
     path = state_dir / FILE_NAME
     try:
         if not path.is_file():
@@ -170,8 +194,14 @@ def read_only[T](state_dir: Path, job: Callable[[sqlite3.Connection], T]) -> T |
             return job(connection)
         finally:
             connection.close()
-    except (sqlite3.Error, OSError):
-        return None
+    except sqlite3.Error as error:
+        if _primary_code(error) in _DAMAGED:
+            raise StateError(
+                f"{path}: is damaged ({error}): the miner moves it aside and begins a new one at its next start"
+            ) from None
+        raise StateError(f"{path}: can't be read ({error}): ask as the user that the miner runs as") from None
+    except OSError as error:
+        raise StateError(f"{path}: can't be read ({error.strerror}): ask as the user that the miner runs as") from None
 
 
 def _check(connection: sqlite3.Connection) -> None:

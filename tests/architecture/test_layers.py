@@ -34,7 +34,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "chain": {"chain", "domain", "protocol", "errors", "clock", "secret", *SETTINGS},
     "transport": {"transport", "domain", "protocol", "errors", "clock", "metrics", "secret"},
     # What is kept on disk, in STATE_DIR's one SQLite file.
-    "state": {"state", "domain", "errors", "clock"},
+    "state": {"state", "domain", "errors", "clock", "metrics"},
     # What touches the machine: firewall, hardware, model files.
     "appliance": {"appliance", "domain", "errors", "clock", "secret", *SETTINGS},
     "engines": {"backends", "domain", "clock", *SETTINGS},

@@ -83,7 +83,8 @@ class Parts:
         self.metrics = Metrics()
         health = Health(self.engine, probing, self.admission, Nobody())
         defaults = GenerationDefaults(100, 0.7, 0.95)
-        self.completing = Completing(self.engine, self.admission, health, Journal(self.metrics), defaults, self.clock)
+        journal = Journal(self.metrics, self.clock)
+        self.completing = Completing(self.engine, self.admission, health, journal, defaults, self.clock)
 
     async def stream(self, request: CompletionRequest = REQUEST) -> list[Delta]:
         async with aclosing(self.completing.stream(request)) as deltas:
