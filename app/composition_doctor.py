@@ -1,5 +1,7 @@
 """The composition root's part for the doctor: all checks, put together from settings and machine."""
 
+import asyncio
+import contextlib
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -13,7 +15,7 @@ from app.composition_calling import find_own_axon
 from app.doctor.chain_checks import ChainChecks
 from app.doctor.check import SECTIONS, Check, Checks, Report, Verdict, failed
 from app.doctor.engine_checks import EngineChecks
-from app.doctor.examination import examine
+from app.doctor.examination import EXAMINATION_SECONDS, examine
 from app.doctor.gpu_checks import GpuChecks
 from app.doctor.machine import Machine
 from app.doctor.machine_checks import MachineChecks
@@ -28,6 +30,7 @@ from app.protocol.hotkeys import Hotkey
 from app.settings import LoadedSettings
 
 _CHAIN_SECONDS: Final = 6.0
+_CLOSE_SECONDS: Final = 0.5
 
 
 class Doctor:
@@ -37,8 +40,8 @@ class Doctor:
         self._checks = checks
         self._engine = engine
 
-    async def examine(self, only: Collection[str]) -> Report:
-        """Look at everything, or at what `only` names."""
+    async def examine(self, only: Collection[str], seconds: float = EXAMINATION_SECONDS) -> Report:
+        """Look at everything, or at what `only` names, in so many seconds."""
         known = {check.code for check in self._checks} | set(SECTIONS)
         unknown = sorted(set(only) - known)
         if unknown:
@@ -47,10 +50,12 @@ class Doctor:
             )
         chosen = [check for check in self._checks if not only or {check.code, check.section} & set(only)]
         try:
-            return await examine(chosen)
+            return await examine(chosen, seconds)
         finally:
             if self._engine is not None:
-                await self._engine.close()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_CLOSE_SECONDS):
+                        await self._engine.close()
 
     def catalogue(self) -> Sequence[Check]:
         """List all checks, for the documents."""

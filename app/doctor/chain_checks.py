@@ -17,10 +17,13 @@ from app.protocol.hotkeys import Hotkey
 from app.validator.client import ValidatorClient
 from app.validator.errors import MinerRefused, NotAnswered
 
-_SECONDS: Final = 8.5
+_SECONDS: Final = 7.5
 _READ_SECONDS: Final = 5.0
+_MINER_SECONDS: Final = 1.0
+"""A miner that runs answers in milliseconds; for a silent one the reading does not wait."""
 _STALLED_SECONDS: Final = 900.0
-_OUTSIDE_SECONDS: Final = 4.0
+_OWN_SECONDS: Final = 1.0
+_OUTSIDE_SECONDS: Final = 2.0
 _MINUTE: Final = 60.0
 _RATE_LIMITED: Final = 429
 
@@ -99,9 +102,9 @@ class ChainChecks:
         return await asyncio.shield(self._reading)
 
     async def _read(self) -> _Chain:
-        health = (await self._running.seen()).health
-        if health is not None and health.chain is not None and health.chain.registered is not None:
-            return _Chain(health.chain)
+        told = await self._told()
+        if told is not None:
+            return _Chain(told)
         if self._address is None:
             return _Chain(None, skipped("the hotkey's address is not known here"))
         try:
@@ -114,8 +117,26 @@ class ChainChecks:
             metagraph = reading.result()
         except ChainError as error:
             return _Chain(None, failed(error.cause, error.remedy))
-        self._watch.saw(metagraph, await self._own_axon(self._watch.posted(metagraph)))
+        self._watch.saw(metagraph, await self._own(self._watch.posted(metagraph)))
         return _Chain(self._watch.report())
+
+    async def _told(self) -> ChainReport | None:
+        """Give what the running miner knows of the chain."""
+        try:
+            async with asyncio.timeout(_MINER_SECONDS):
+                health = (await self._running.seen()).health
+        except TimeoutError:
+            return None
+        known = None if health is None else health.chain
+        return known if known is not None and known.registered is not None else None
+
+    async def _own(self, posted: Axon | None) -> Axon | None:
+        """Give this miner's address; a resolver that keeps silent must not hide what the chain said."""
+        try:
+            async with asyncio.timeout(_OWN_SECONDS):
+                return await self._own_axon(posted)
+        except TimeoutError:
+            return None
 
     async def _registered(self) -> Verdict:
         chain = await self._chain()

@@ -28,8 +28,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     title: str
     """What is looked at, for the table in docs/doctor.md."""
     look: Callable[[], Awaitable[Verdict]]
-    seconds: float = 4.0
-    """The look's own time-out."""
+    seconds: float = 6.0
+    """The look's own time-out: a second more than what it waits for, so that it can say what did not answer."""
 
 
 class Checks(Protocol):

@@ -12,9 +12,10 @@ from app.doctor.running_miner import RunningMiner
 from app.domain.backend import Backend, BackendStatus, Generation
 from app.errors import BackendError
 
-_LOOK_SECONDS: Final = 4.0
+_LOOK_SECONDS: Final = 3.0
 _SEE_STATUS_SECONDS: Final = 0.05
-_WRITE_SECONDS: Final = 4.0
+_WRITE_SECONDS: Final = 3.0
+_SLACK_SECONDS: Final = 1.0
 _WRITE_TOKENS: Final = 256
 _LEAST_MEASURED: Final = 8
 _FEW_TOKENS: Final = 500
@@ -45,7 +46,7 @@ class EngineChecks:
 
     def checks(self) -> tuple[Check, ...]:
         """List them."""
-        seconds = _LOOK_SECONDS + _WRITE_SECONDS
+        seconds = _LOOK_SECONDS + _WRITE_SECONDS + _SLACK_SECONDS
         return (
             Check(
                 code="engine-model",

@@ -9,8 +9,8 @@ from app.protocol.hotkeys import Hotkey
 from app.validator.client import ReceivedAnswer, ValidatorClient
 from app.validator.errors import MinerRefused, NotAnswered
 
-_SECONDS: Final = 8.0
-_TOKENS: Final = 48
+_SECONDS: Final = 6.5
+_TOKENS: Final = 32
 _QUESTION: Final = "Name three rivers of Europe."
 
 

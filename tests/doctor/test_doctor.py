@@ -82,7 +82,7 @@ def test_what_accepts_and_never_answers_is_named_in_time(tmp_path: Path) -> None
     assert findings["engine-model"]["status"] == findings["chain-registered"]["status"] == "failed"
     assert "does not answer within" in findings["chain-registered"]["what"]
     assert findings["chain-axon"]["status"] == findings["port-posted"]["status"] == "skipped"
-    assert "nothing certain within 4 s" in findings["engine-model"]["what"]
+    assert "nothing certain within 3 s" in findings["engine-model"]["what"]
     assert "journalctl -u vllm" in findings["engine-model"]["fix"]
 
 

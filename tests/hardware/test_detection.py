@@ -1,12 +1,9 @@
 """Detection: NVIDIA's own binding against a library of our own, hangs, and the host's files."""
 
 import os
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import pytest
@@ -18,19 +15,13 @@ from app.appliance.hardware.recordings import read_recording, shipped
 from app.domain.compute.fit import MIB
 from app.domain.compute.hardware import Hardware
 from app.errors import ComputeFileError
-
-COMPILER: Final = shutil.which("cc") or shutil.which("gcc")
+from tests.hardware.library import build_library
 
 
 @pytest.fixture(scope="module")
 def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the stand-in for NVIDIA's library."""
-    assert COMPILER, "llama.cpp needs a compiler too"
-    folder = tmp_path_factory.mktemp("nvml")
-    source = Path(__file__).parents[1] / "stubs/nvml.c"
-    library = folder / "libnvidia-ml.so.1"
-    subprocess.run([COMPILER, "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, source], check=True)
-    return folder
+    return build_library(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Detection: all probes at once, each with its own time-out, so that one that hangs costs nothing but its answer."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
@@ -11,7 +12,9 @@ from app.appliance.hardware.host import read_cpu, read_disk, read_memory, read_o
 from app.appliance.hardware.nvidia import ask_nvml, read_xids
 from app.domain.compute.hardware import Hardware, Problem
 
-PROBE_SECONDS: Final = 5.0
+PROBE_SECONDS: Final = 4.0
+_SLACK_SECONDS: Final = 0.75
+"""NVIDIA's probe ends its child after `PROBE_SECONDS`, which takes a moment."""
 
 type _Probe = Literal["nvidia", "cpu", "memory", "disk", "os"]
 
@@ -24,6 +27,7 @@ class _Running[T]:
         self._look = look
         self._found: T | None = None
         self._problem = ""
+        self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=f"probe-{name}", daemon=True)
         self._thread.start()
 
@@ -34,8 +38,8 @@ class _Running[T]:
             self._problem = str(error) or type(error).__name__
 
     def result(self, seconds: float, problems: list[Problem]) -> T | None:
-        """What it found in time; why not goes to `problems`."""
-        self._thread.join(seconds)
+        """What it found in so many seconds from its start; why not goes to `problems`."""
+        self._thread.join(max(0.0, self._began + seconds - time.monotonic()))
         if self._thread.is_alive():
             problems.append(Problem(self.name, f"did not answer within {seconds:g} s"))
             return None
@@ -57,7 +61,7 @@ def detect(models: Path, seconds: float = PROBE_SECONDS) -> Hardware:
         disk=disk.result(seconds, problems),
         os=system.result(seconds, problems),
     )
-    found = nvidia.result(seconds * 2, problems)
+    found = nvidia.result(seconds + _SLACK_SECONDS, problems)
     if found is None:
         return msgspec.structs.replace(hardware, problems=tuple(problems))
     driver, problem = found

@@ -18,7 +18,7 @@ _RECORD: Final = 8192
 _MOST_RECORDS: Final = 200_000
 _XID: Final = re.compile(rb"NVRM: Xid \([^)]*\): (\d+)")
 _MOST_XIDS: Final = 64
-_REAP_SECONDS: Final = 1.0
+_REAP_SECONDS: Final = 0.5
 
 
 def ask_nvml(seconds: float, command: tuple[str, ...] | None = None) -> tuple[Nvidia, Problem | None]:
