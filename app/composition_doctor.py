@@ -17,6 +17,7 @@ from app.doctor.check import SECTIONS, Check, Checks, Report, Verdict, failed
 from app.doctor.engine_checks import EngineChecks
 from app.doctor.examination import EXAMINATION_SECONDS, examine
 from app.doctor.gpu_checks import GpuChecks
+from app.doctor.limits_checks import LimitsChecks
 from app.doctor.machine import Machine
 from app.doctor.machine_checks import MachineChecks
 from app.doctor.miner_checks import MinerChecks
@@ -79,6 +80,7 @@ def build_doctor(loaded: LoadedSettings, recording: str | None) -> Doctor:
     answer_seconds = settings.answer_hard_cut_seconds
     engine = EngineChecks(backend, running, answer_seconds=answer_seconds, unit=settings.llm_backend)
     groups: tuple[Checks, ...] = (
+        LimitsChecks(settings.llm_backend),
         MinerChecks(loaded, running, development=development),
         engine,
         ChainChecks(source, watch, find_own_axon(settings), running, address=address, development=development),

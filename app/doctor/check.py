@@ -6,9 +6,19 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 type Status = Literal["ok", "warning", "failed", "skipped"]
-type Section = Literal["system", "gpu", "engine", "miner", "chain", "network", "disk", "selftest"]
+type Section = Literal["system", "gpu", "engine", "miner", "chain", "network", "disk", "limits", "selftest"]
 
-SECTIONS: Final[tuple[Section, ...]] = ("system", "disk", "gpu", "miner", "engine", "chain", "network", "selftest")
+SECTIONS: Final[tuple[Section, ...]] = (
+    "system",
+    "disk",
+    "limits",
+    "gpu",
+    "miner",
+    "engine",
+    "chain",
+    "network",
+    "selftest",
+)
 """In the order of the report: what others stand on comes first."""
 
 

@@ -2,20 +2,18 @@
 
 import asyncio
 import os
-import resource
 import socket
 from pathlib import Path
 from typing import Final
 
 from app.chain.wallet import hotkey_address
+from app.doctor.asked_command import output_of
 from app.doctor.check import Check, Verdict, failed, ok, parted, skipped, warning
 from app.doctor.running_miner import RunningMiner
 from app.errors import WalletError
 from app.settings import LoadedSettings, Settings
 
-_LEAST_FILES: Final = 4096
 _OWN_ONLY: Final = 0o077
-_CLOCK_SECONDS: Final = 2.0
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -35,7 +33,6 @@ class MinerChecks:
             Check(code="coldkey", section="miner", title="No coldkey can be read on this machine", look=self._coldkey),
             Check(code="state-dir", section="miner", title="STATE_DIR: writable, private", look=self._state_dir),
             Check(code="clock", section="miner", title="The clock is kept by a time service", look=self._clock),
-            Check(code="open-files", section="miner", title="How many files may be open", look=self._open_files),
             Check(code="miner-running", section="miner", title="A miner runs on this machine", look=self._is_running),
             Check(code="miner-ready", section="miner", title="It says that it is ready", look=self._is_ready),
             Check(
@@ -92,7 +89,7 @@ class MinerChecks:
         return ok(str(directory))
 
     async def _clock(self) -> Verdict:
-        said = await _output("timedatectl", "show", "--property=NTPSynchronized", "--value")
+        said = await output_of("timedatectl", "show", "--property=NTPSynchronized", "--value")
         match said:
             case "yes":
                 return ok("synchronised")
@@ -103,13 +100,6 @@ class MinerChecks:
                 )
             case _:
                 return skipped("timedatectl can't tell here (a container has its host's clock)")
-
-    async def _open_files(self) -> Verdict:
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        health = (await self._running.seen()).health
-        if soft < _LEAST_FILES and health is None:
-            return warning(f"{soft}, so about {soft // 2} connections", f"ulimit -n {_LEAST_FILES} (LimitNOFILE=)")
-        return ok(f"{soft} in this shell; a unit has its own LimitNOFILE")
 
     async def _is_running(self) -> Verdict:
         seen = await self._running.seen()
@@ -160,24 +150,3 @@ async def _listens(port: int) -> bool:
             return probe.connect_ex((_LOOPBACK, port)) == 0
 
     return await asyncio.to_thread(connect)
-
-
-async def _output(*command: str) -> str:
-    """Give what a command prints; empty when it can't be run."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError:
-        return ""
-    try:
-        async with asyncio.timeout(_CLOCK_SECONDS):
-            out, _ = await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return ""
-    return out.decode("utf-8", "replace").strip()
