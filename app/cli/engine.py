@@ -20,9 +20,12 @@ def engine() -> None:
 @engine.command(cls=RichCommand)
 @click.option("--format", "form", type=click.Choice(_FORMATS), default="env", show_default=True)
 @click.option("--model", metavar="ID", help="Over DEFAULT_MODEL.")
+@click.option(
+    "--listen", metavar="ADDRESS/BITS", help="vLLM's address instead of loopback, with the network that may ask."
+)
 @choice_options
 @env_file_option
-def render(*, form: str, env_file: Path | None, **options: Any) -> None:  # noqa: ANN401 - typed in asked
+def render(*, form: str, env_file: Path | None, listen: str | None, **options: Any) -> None:  # noqa: ANN401 - typed in asked
     """Write what the engine for this machine is started with; `miner` gives the lines for the miner's .env.
 
     Exit codes: 0 done, 2 wrong settings or files, 3 nothing fits this machine (each reason on stderr).
@@ -33,6 +36,6 @@ def render(*, form: str, env_file: Path | None, **options: Any) -> None:  # noqa
     loaded = load_settings(env_file)
     warn(*loaded.warnings)
     selection = select(loaded, asked(**options))
-    start = start_of(loaded, selection)
+    start = start_of(loaded, selection, listen)
     warn(*(note.text for note in start.profile.notes))
     emit(FORMATS[form](start))

@@ -78,7 +78,7 @@ def select(loaded: LoadedSettings, asked: Asked, lock_file: Path = LOCK_FILE) ->
     )
 
 
-def start_of(loaded: LoadedSettings, selection: Selection) -> Plan:
+def start_of(loaded: LoadedSettings, selection: Selection, listen: str | None = None) -> Plan:
     """Work out how the chosen engine is started. Errors: `NothingFits`, `SettingsError`."""
     profile = selection.profile()
-    return plan(profile, where(loaded, profile, selection.lock))
+    return plan(profile, where(loaded, profile, selection.lock, listen))

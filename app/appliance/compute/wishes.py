@@ -1,6 +1,7 @@
 """What the operator wishes, out of the settings: only what was given counts, a default leaves it to the choice."""
 
 import re
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -42,8 +43,8 @@ def wishes(loaded: LoadedSettings, lock: Lock) -> Wishes:
     )
 
 
-def where(loaded: LoadedSettings, profile: EngineProfile, lock: Lock) -> Where:
-    """Find addresses and folders for rendering. Errors: `SettingsError`."""
+def where(loaded: LoadedSettings, profile: EngineProfile, lock: Lock, listen: str | None = None) -> Where:
+    """Find addresses and folders for rendering; `listen` as 10.78.0.2/24. Errors: `SettingsError`."""
     settings = loaded.settings
     vllm, ollama = (engine_addresses(text)[0] for text in (settings.vllm_api_base, settings.ollama_base_url))
     folders: dict[str, str] = {}
@@ -57,6 +58,7 @@ def where(loaded: LoadedSettings, profile: EngineProfile, lock: Lock) -> Where:
         ollama_base=ollama,
         ollama_port=urlsplit(ollama).port or 11434,
         gguf=_gguf(settings, profile, lock),
+        listen=_listen(listen) if listen else None,
         **folders,
     )
 
@@ -95,6 +97,22 @@ def _gguf(settings: Settings, profile: EngineProfile, lock: Lock) -> str | None:
     locked = lock.weights[weights.repository]
     names = sorted(file.name for file in locked.files if file.name.endswith(".gguf"))
     return str(snapshot(settings, weights.repository, locked.revision) / names[0]) if names else None
+
+
+def _listen(text: str) -> IPv4Interface | IPv6Interface | None:
+    """Read an address with its network. vLLM's key protects `/v1` alone: it must never be public."""
+    try:
+        listen = ip_interface(text)
+    except ValueError:
+        raise SettingsError(f"--listen: {text!r} is no address with its network: write as 10.78.0.2/24") from None
+    if listen.is_loopback:
+        return None
+    if not listen.network.is_private or listen.is_unspecified or listen.network.num_addresses == 1:
+        raise SettingsError(
+            f"--listen: {text} is not an address in a private network, and vLLM must not be public: give the mesh"
+            " address with its network, as 10.78.0.2/24"
+        )
+    return listen
 
 
 def _folder(name: str, folder: Path) -> str:

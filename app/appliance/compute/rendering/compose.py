@@ -61,7 +61,7 @@ def _vllm(plan: Plan) -> dict[str, Any]:
         "environment": container_environment(plan),
         "devices": devices(plan),
         "volumes": [f"{folder}:{folder}" for folder in folders],
-        "ports": [f"127.0.0.1:{plan.port}:{plan.port}"],
+        "ports": [f"{plan.address}:{plan.port}:{plan.port}"],
         "shm_size": "8gb",
         "security_opt": ["no-new-privileges:true"],
         "ulimits": {"memlock": -1},

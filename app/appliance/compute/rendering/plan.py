@@ -1,5 +1,6 @@
 """What an engine is started with: command, environment, and what the miner must be told. Every format writes this."""
 
+from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -26,6 +27,8 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     hub_cache: str | None = None
     gguf: str | None = None
     """The pulled GGUF file, where there is one."""
+    listen: IPv4Interface | IPv6Interface | None = None
+    """The address that vLLM listens on instead of loopback, with the network of those who may ask it."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's, on loopback; 0 for none."""
     folders: tuple[str, ...] = ()
     """That the engine must be able to use, besides its cache."""
+    address: str = _LOOPBACK
+    peers: str | None = None
+    """The network that reaches the engine besides loopback."""
 
 
 def plan(profile: EngineProfile, where: Where) -> Plan:
@@ -78,6 +84,8 @@ def _vllm(profile: EngineProfile, where: Where) -> Plan:
         miner={"LLM_BACKEND": "vllm", "DEFAULT_MODEL": profile.served_name, "VLLM_API_BASE": where.vllm_base},
         port=where.vllm_port,
         folders=tuple(folder for folder in folders if not PurePosixPath(folder).is_relative_to(CACHE)),
+        address=_address(where),
+        peers=str(where.listen.network) if where.listen else None,
     )
 
 
@@ -88,7 +96,7 @@ def _vllm_command(profile: EngineProfile, where: Where) -> list[str]:
     if weights and weights.revision:
         command += ["--revision", weights.revision]
     command += ["--served-model-name", profile.served_name]
-    command += ["--host", _LOOPBACK, "--port", str(where.vllm_port)]
+    command += ["--host", _address(where), "--port", str(where.vllm_port)]
     command += ["--max-model-len", str(profile.context)]
     command += ["--gpu-memory-utilization", _share(profile.utilisation)]
     command += ["--tensor-parallel-size", str(profile.tensor_parallel)]
@@ -102,6 +110,10 @@ def _vllm_command(profile: EngineProfile, where: Where) -> list[str]:
             command += ["--chat-template", f"{_EXAMPLES}/{profile.chat_template}"]
     # Temperature and the like are the validator's to say, not the model's own file's.
     return [*command, "--generation-config", "vllm"]
+
+
+def _address(where: Where) -> str:
+    return str(where.listen.ip) if where.listen else _LOOPBACK
 
 
 def _share(utilisation: float) -> str:

@@ -1,7 +1,7 @@
 """A unit for vLLM, and drop-ins for units that others bring: Ollama's own, and the miner's.
 
 The unit's sandbox is that of a process with a GPU: its devices and nothing else of /dev, memory that a compiler may
-write and run, and no network but loopback.
+write and run, and no network but loopback and that of the boxes it was told to answer.
 """
 
 from collections.abc import Iterator
@@ -97,6 +97,7 @@ def _unit(plan: Plan) -> str:
         "LimitNOFILE=65536",
         "",
         *_SANDBOX.splitlines(),
+        *((f"IPAddressAllow={plan.peers}",) if plan.peers else ()),
         *_homes(plan),
         "",
         "[Install]",
