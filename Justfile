@@ -98,6 +98,12 @@ bench *ARGS: _env-dev
 bench-engine *ARGS: _env-dev
     @exec .venv/bin/python -m tests.bench.engine "$@"
 
+# Load, faults, restarts, clock steps and a full disk for half an hour or more: soak --hours 1
+[group('develop')]
+[no-exit-message]
+soak *ARGS: _env-dev
+    @exec .venv/bin/python -m tests.soak "$@"
+
 # Build llama.cpp's own server once (minutes), for the tests and the benchmark that use it
 [group('develop')]
 [no-exit-message]
