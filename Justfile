@@ -104,6 +104,12 @@ bench-engine *ARGS: _env-dev
 soak *ARGS: _env-dev
     @exec .venv/bin/python -m tests.soak "$@"
 
+# Test what can be tested of the Nix files without nixpkgs (Debian: nix-bin); arguments go to pytest
+[group('develop')]
+[no-exit-message]
+test-nix *ARGS: _env-dev
+    @exec .venv/bin/python -m pytest tests/nix "$@"
+
 # Build llama.cpp's own server once (minutes), for the tests and the benchmark that use it
 [group('develop')]
 [no-exit-message]
@@ -114,6 +120,13 @@ build-llama-server: _env-dev
 [group('maintain')]
 lock *ARGS:
     @python3 toolchain/make_locks.py "$@"
+
+# Write anew what Nix takes from here: profiles, settings' names, the wheels' hash, the page of options (Debian: nix-bin)
+[group('maintain')]
+nix-write: _env-dev
+    .venv/bin/python -m app.appliance.nix_files
+    .venv/bin/python -m tests.nix.wheelhouse
+    .venv/bin/python -m tests.nix.options
 
 # Fill a directory from which a box without a way out is provisioned (miner_offline_dir): wheels and a CPython
 [group('appliance')]
