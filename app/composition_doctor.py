@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Final
 
 from app.appliance.compute.selection import Asked, select
@@ -63,9 +64,12 @@ class Doctor:
         return self._checks
 
 
-def build_doctor(loaded: LoadedSettings, recording: str | None) -> Doctor:
-    """Put the checks together; `recording` names a recorded machine, which has no miner to look at."""
-    below = _below(loaded, recording)
+def build_doctor(loaded: LoadedSettings, recording: str | None, lock: Path | None = None) -> Doctor:
+    """Put the checks together; `recording` names a recorded machine, which has no miner to look at.
+
+    `lock` is the lock of weights, if not the one in STATE_DIR.
+    """
+    below = _below(loaded, recording, lock)
     if recording is not None:
         return Doctor(_listed(below))
     settings, clock = loaded.settings, SystemClock()
@@ -97,12 +101,12 @@ def build_doctor_without_settings(loaded: LoadedSettings, recording: str | None,
         return verdict
 
     settings = Check(code="settings", section="miner", title="Settings that can be read", look=told)
-    return Doctor([*_listed(_below(loaded, recording)), settings])
+    return Doctor([*_listed(_below(loaded, recording, None)), settings])
 
 
-def _below(loaded: LoadedSettings, recording: str | None) -> tuple[Checks, ...]:
+def _below(loaded: LoadedSettings, recording: str | None, lock: Path | None) -> tuple[Checks, ...]:
     embedded = loaded.settings.llm_backend == "llamacpp"
-    machine = Machine(lambda: select(loaded, Asked(hardware=recording)))
+    machine = Machine(lambda: select(loaded, Asked(hardware=recording, lock=lock)))
     state = read_driver_state() if recording is None else None
     return (
         MachineChecks(machine, embedded=embedded, here=recording is None),

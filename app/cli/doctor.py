@@ -9,6 +9,7 @@ import click
 from rich_click import RichCommand
 
 from app.cli.common import emit, emit_json, env_file_option
+from app.cli.machine_options import lock_option
 
 if TYPE_CHECKING:
     from app.doctor.check import Report
@@ -27,6 +28,7 @@ EXIT_CODES: Final = {"ok": 0, "warning": 4, "failed": 1}
     metavar="FILE.prom",
     help="Also write the findings as metrics, for node_exporter's textfile collector.",
 )
+@lock_option
 @env_file_option
 def doctor(
     *,
@@ -35,6 +37,7 @@ def doctor(
     only: tuple[str, ...],
     hardware: str | None,
     textfile: Path | None,
+    lock: Path | None,
     env_file: Path | None,
 ) -> None:
     """Look at everything a miner needs to earn, in ten seconds; each fault comes with its remedy.
@@ -46,7 +49,7 @@ def doctor(
     if as_list:
         emit(list_checks())
         return
-    report = run_doctor(only, hardware, env_file)
+    report = run_doctor(only, hardware, lock, env_file)
     if textfile is not None:
         _write(textfile, report)
     if as_json:

@@ -18,7 +18,7 @@ from app.settings import load
 _LET_GO_SECONDS: Final = 0.3
 
 
-def run_doctor(only: Collection[str], recording: str | None, env_file: Path | None) -> Report:
+def run_doctor(only: Collection[str], recording: str | None, lock: Path | None, env_file: Path | None) -> Report:
     """Examine; settings that can't be read are a finding like others.
 
     Threads that hang (a wedged driver, a silent resolver, a dead network file system) may still be there when it comes
@@ -29,7 +29,7 @@ def run_doctor(only: Collection[str], recording: str | None, env_file: Path | No
     if recording is not None:
         read_recording(recording)
     try:
-        doctor = build_doctor(load_settings(env_file), recording)
+        doctor = build_doctor(load_settings(env_file), recording, lock)
     except SettingsError as error:
         defaults = load({name: os.environ[name] for name in ("HOME",) if name in os.environ}, None)
         doctor = build_doctor_without_settings(defaults, recording, error.problems)

@@ -18,23 +18,21 @@ if TYPE_CHECKING:
 @click.argument("model", metavar="[ID]", required=False)
 @choice_options
 @env_file_option
-@click.option("--lock", type=click.Path(dir_okay=False, path_type=Path), help="models.lock.json, if not the one here.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def pull(*, model: str | None, env_file: Path | None, lock: Path | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - typed in asked
+def pull(*, model: str | None, env_file: Path | None, as_json: bool, **options: Any) -> None:  # noqa: ANN401 - typed in asked
     """Fetch the chosen model's weights, or those of the model ID: resumed, checked, and noted in models.lock.json.
 
     Exit codes: 0 done, 1 not fetched, 2 wrong settings or files, 3 the model does not fit this machine.
     """
-    from app.appliance.compute.lock_file import LOCK_FILE  # noqa: PLC0415 - keeps --help quick
-    from app.appliance.compute.pulling import pull_chosen  # noqa: PLC0415 - same
-    from app.appliance.compute.selection import select  # noqa: PLC0415 - same
+    from app.appliance.compute.pulling import pull_chosen  # noqa: PLC0415 - keeps --help quick
+    from app.appliance.compute.selection import lock_file, select  # noqa: PLC0415 - same
 
     loaded = load_settings(env_file)
     warn(*loaded.warnings)
-    file = lock or LOCK_FILE
-    selection = select(loaded, asked(model=model, **options), file)
+    wanted = asked(model=model, **options)
+    selection = select(loaded, wanted)
     with _Bar() as tell:
-        pulled = pull_chosen(loaded, selection, file, tell)
+        pulled = pull_chosen(loaded, selection, lock_file(loaded, wanted), tell)
     if as_json:
         emit_json(pulled)
     elif pulled is None:

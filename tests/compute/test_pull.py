@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from app.appliance.compute.lock_file import LockedFile, read_lock
+from app.appliance.compute.lock_file import LockedFile, LockedWeights, read_lock, write_lock
 from app.appliance.compute.pull import refuse_too_large
 from app.appliance.compute.pull_file import fetch
 from app.errors import ComputeFileError, DownloadError
@@ -83,6 +84,11 @@ def pull(home: Path, hub: Hub | str, *arguments: str, **given: str) -> Outcome:
     return run(home, "models", "pull", *arguments, *machine, seconds=120, **settings)
 
 
+def lock_of(home: Path) -> Path:
+    """Where the lock is unless --lock says otherwise: in STATE_DIR, wherever the command was started."""
+    return home / ".local/state/loosh-miner/models.lock.json"
+
+
 def snapshot(home: Path, repository: str) -> Path:
     return home / ".cache/huggingface/hub" / f"models--{repository.replace('/', '--')}" / "snapshots" / COMMIT
 
@@ -93,11 +99,11 @@ def test_the_chosen_weights_are_fetched_checked_and_locked(tmp_path: Path, hub: 
     files = {file.name: file.read_bytes() for file in snapshot(tmp_path, AWQ).iterdir()}
     wanted = {name: content for name, content in REPOSITORIES[AWQ].items() if name != "README.md"}
     assert files == wanted
-    lock = json.loads((tmp_path / "models.lock.json").read_text())["weights"][AWQ]
+    lock = json.loads(lock_of(tmp_path).read_text())["weights"][AWQ]
     assert lock["revision"] == COMMIT == done.object()["revision"]
     weights = next(file for file in lock["files"] if file["name"] == "model.safetensors")
     assert weights["sha256"] == hashlib.sha256(wanted["model.safetensors"]).hexdigest()
-    assert str(tmp_path) not in (tmp_path / "models.lock.json").read_text()
+    assert str(tmp_path) not in lock_of(tmp_path).read_text()
     rendered = run(tmp_path, "engine", "render", "--format", "systemd", "--hardware", "a10")
     assert f"--revision {COMMIT}" in rendered.out
     assert "no revision yet" not in rendered.out
@@ -107,7 +113,7 @@ def test_the_chosen_weights_are_fetched_checked_and_locked(tmp_path: Path, hub: 
     assert not [line for line in hub.asked() if line.startswith("GET /cdn")]
     # A lock that the hub contradicts is refused.
     lock["files"][0]["size"] = 1
-    (tmp_path / "models.lock.json").write_text(json.dumps({"weights": {AWQ: lock}}))
+    lock_of(tmp_path).write_text(json.dumps({"weights": {AWQ: lock}}))
     done = pull(tmp_path, hub)
     assert (done.code, "is not what models.lock.json says" in done.err) == (1, True)
 
@@ -160,7 +166,7 @@ def test_damaged_weights_are_removed_and_not_locked(tmp_path: Path, hub: Hub) ->
     assert done.code == 1
     assert "model.safetensors is damaged" in done.err
     assert "pull again" in done.err
-    assert not (tmp_path / "models.lock.json").exists()
+    assert not lock_of(tmp_path).exists()
     hub.act(corrupt=False)
     assert pull(tmp_path, hub).code == 0
 
@@ -201,7 +207,7 @@ def test_gated_weights_with_a_token_that_may_not_are_refused_before_any_file(tmp
     assert not [line for line in hub.asked() if "/resolve/" in line]
     granted = pull(tmp_path, hub, "llama3.1-8b-instruct", HF_TOKEN="hf_a_good_token")
     assert granted.code == 0, granted.err
-    assert "hf_a_good_token" not in granted.out + granted.err + (tmp_path / "models.lock.json").read_text()
+    assert "hf_a_good_token" not in granted.out + granted.err + lock_of(tmp_path).read_text()
     # What is here needs no token any more.
     rendered = run(tmp_path, "engine", "render", "--model", "llama3.1-8b-instruct", "--hardware", "a10")
     assert rendered.code == 0
@@ -235,7 +241,8 @@ def test_offline_is_said_at_once(tmp_path: Path, hub: Hub) -> None:
 
 
 def test_a_commit_that_is_not_there_is_told(tmp_path: Path, hub: Hub) -> None:
-    file = tmp_path / "models.lock.json"
+    file = lock_of(tmp_path)
+    file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"weights": {AWQ: {"revision": "a" * 40}}}))
     done = pull(tmp_path, hub)
     assert done.code == 1
@@ -260,10 +267,10 @@ def test_ollama_pulls_by_its_own_api_and_the_digest_is_locked(tmp_path: Path, ol
     tag = "qwen2.5:14b-instruct-q4_K_M"
     done = pull(tmp_path, NOWHERE, "qwen2.5-14b-instruct", "--backend", "ollama", OLLAMA_BASE_URL=ollama.root)
     assert done.code == 0, done.err
-    lock = json.loads((tmp_path / "models.lock.json").read_text())
+    lock = json.loads(lock_of(tmp_path).read_text())
     assert lock["weights"][tag]["revision"] == f"sha256:{DIGEST}"
     lock["weights"][tag]["revision"] = f"sha256:{'0' * 64}"
-    (tmp_path / "models.lock.json").write_text(json.dumps(lock))
+    lock_of(tmp_path).write_text(json.dumps(lock))
     moved = pull(tmp_path, NOWHERE, "qwen2.5-14b-instruct", "--backend", "ollama", OLLAMA_BASE_URL=ollama.root)
     assert (moved.code, "the tag moved" in moved.err) == (1, True)
 
@@ -278,4 +285,40 @@ def test_what_ollama_says_of_a_failed_pull_is_told(tmp_path: Path, ollama: StubO
     assert (done.code, "pull again" in done.err) == (1, True)
     done = pull(tmp_path, NOWHERE, *arguments, OLLAMA_BASE_URL=NOWHERE)
     assert (done.code, "can't be reached" in done.err) == (1, True)
-    assert not (tmp_path / "models.lock.json").exists()
+    assert not lock_of(tmp_path).exists()
+
+
+def test_a_lock_that_can_not_be_written_is_told_before_anything_is_asked_for(tmp_path: Path, hub: Hub) -> None:
+    (tmp_path / "file").touch()
+    for place in ("file/models.lock.json", "/proc/models.lock.json"):
+        done = pull(tmp_path, hub, "--lock", place)
+        assert (done.code, "can't be written" in done.err, "--lock" in done.err) == (2, True, True), done.err
+    assert hub.asked() == []
+    done = pull(tmp_path, hub, STATE_DIR=str(tmp_path / "file"))
+    assert (done.code, "set STATE_DIR" in done.err) == (2, True), done.err
+
+
+def test_another_lock_is_found_by_every_command(tmp_path: Path) -> None:
+    lock = tmp_path / "here.json"
+    write_lock(lock, LLAMA, LockedWeights(revision=COMMIT))
+    settings: dict[str, Any] = {"DEFAULT_MODEL": "llama3.1-8b-instruct", "LLM_BACKEND": "vllm"}
+    for command_line in (("models", "--json"), ("engine", "render", "--format", "json")):
+        without = run(tmp_path, *command_line, "--hardware", "a10", **settings)
+        assert COMMIT not in without.out
+        assert COMMIT in run(tmp_path, *command_line, "--hardware", "a10", "--lock", str(lock), **settings).out
+    doctor = ("doctor", "--json", "--only", "gpu-fit", "--hardware", "a10")
+    assert run(tmp_path, *doctor, **settings).code == 1
+    assert run(tmp_path, *doctor, "--lock", str(lock), **settings).code == 0
+
+
+def test_the_lock_is_written_whole_through_a_link_and_by_many_at_once(tmp_path: Path) -> None:
+    real, link = tmp_path / "kept/lock.json", tmp_path / "lock.json"
+    real.parent.mkdir()
+    link.symlink_to(real)
+    names = [f"a/{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        for name in names:
+            threads.submit(write_lock, link, name, LockedWeights(revision=COMMIT))
+    assert link.is_symlink()
+    assert set(read_lock(real).weights) == set(names)
+    assert [file.name for file in real.parent.iterdir()] == ["lock.json"]

@@ -113,7 +113,9 @@ async def test_the_whole_ends_although_every_check_would_go_on() -> None:
 
 def test_what_is_left_of_a_hung_thread_does_not_hold_the_command(tmp_path: Path) -> None:
     """A pipe that nobody writes to, for a file on a dead network disk: opening it never comes back, in no thread."""
-    os.mkfifo(tmp_path / "models.lock.json")
+    state = tmp_path / ".local/state/loosh-miner"
+    state.mkdir(mode=0o700, parents=True)
+    os.mkfifo(state / "models.lock.json")
     began = time.monotonic()
     findings = run_examination(tmp_path, API_PORT=free_port(), ADMIN_PORT=free_port())
     assert time.monotonic() - began < GENEROUS

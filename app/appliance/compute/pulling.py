@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub.utils import disable_progress_bars
 
-from app.appliance.compute.lock_file import write_lock
+from app.appliance.compute.lock_file import check_writable, write_lock
 from app.appliance.compute.pull import Pulled, pull_weights
 from app.appliance.compute.pull_ollama import Tell, pull_ollama
 from app.appliance.compute.selection import Selection
@@ -14,7 +14,7 @@ from app.settings import LoadedSettings
 from app.settings_checks import engine_addresses
 
 
-def pull_chosen(loaded: LoadedSettings, selection: Selection, lock_file: Path, tell: Tell) -> Pulled | None:
+def pull_chosen(loaded: LoadedSettings, selection: Selection, lock: Path, tell: Tell) -> Pulled | None:
     """Pull the weights of the chosen profile; None where there are none to pull.
 
     Errors: `NothingFits`, `DownloadError`, `ComputeFileError`.
@@ -22,6 +22,7 @@ def pull_chosen(loaded: LoadedSettings, selection: Selection, lock_file: Path, t
     weights = selection.profile().weights
     if weights is None:
         return None
+    check_writable(lock)
     settings = loaded.settings
     if weights.ollama_tag is not None:
         base = engine_addresses(settings.ollama_base_url)[0]
@@ -30,7 +31,7 @@ def pull_chosen(loaded: LoadedSettings, selection: Selection, lock_file: Path, t
         _bars()
         locked = selection.lock.weights.get(weights.repository or "")
         pulled = pull_weights(weights, hub_cache(settings), token(settings), locked)
-    write_lock(lock_file, pulled.name, pulled.locked)
+    write_lock(lock, pulled.name, pulled.locked)
     return pulled
 
 

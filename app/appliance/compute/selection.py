@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from app.appliance.compute.catalogue_file import read_catalogue
-from app.appliance.compute.lock_file import LOCK_FILE, Lock, read_lock
+from app.appliance.compute.lock_file import LOCK_NAME, Lock, read_lock
 from app.appliance.compute.rendering.plan import Plan, plan
 from app.appliance.compute.wishes import hub_cache, where, wishes
 from app.appliance.hardware.detect import detect
@@ -26,6 +26,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     backend: Engine | None = None
     model: str | None = None
     prefer: Preference | None = None
+    lock: Path | None = None
+    """The lock of weights; None is the one in STATE_DIR."""
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,9 +64,14 @@ def look(loaded: LoadedSettings, asked: Asked) -> Hardware:
     return detect(hub_cache(loaded.settings))
 
 
-def select(loaded: LoadedSettings, asked: Asked, lock_file: Path = LOCK_FILE) -> Selection:
+def lock_file(loaded: LoadedSettings, asked: Asked) -> Path:
+    """Say where the lock of weights is, or will be."""
+    return asked.lock or loaded.settings.state_dir / LOCK_NAME
+
+
+def select(loaded: LoadedSettings, asked: Asked) -> Selection:
     """Choose. Errors: `ComputeFileError`, `SettingsError`."""
-    catalogue, lock = read_catalogue(), read_lock(lock_file)
+    catalogue, lock = read_catalogue(), read_lock(lock_file(loaded, asked))
     wish = wishes(loaded, lock)
     if asked.backend is not None:
         wish = msgspec.structs.replace(wish, engine=asked.backend)
