@@ -50,7 +50,6 @@
         lib.getAttrs [
           "qemu-efi"
           "raw-efi"
-          "iso"
         ] self.nixosConfigurations.appliance.config.system.build.images
       );
 

@@ -68,6 +68,8 @@ stdenv.mkDerivation {
   ];
   # Comes with the driver, at run time.
   autoPatchelfIgnoreMissingDeps = lib.optionals cudaSupport [ "libcuda.so.1" ];
+  # Libraries out of wheels are laid out so that stripping breaks some of them.
+  dontStrip = true;
   # scikit-build-core calls them itself.
   dontUseCmakeConfigure = true;
   dontUseNinjaBuild = true;

@@ -79,10 +79,10 @@ in
   config = lib.mkIf cfg.enable (
     lib.mkMerge [
       # mkDefault: the operator's own word in `settings` wins.
-      (lib.mkIf (cfg.engineProfile != null) {
+      (lib.mkIf (cfg.engineProfile != null && cfg.engine != "external") {
         services.loosh-miner.settings = lib.mapAttrs (_: lib.mkDefault) (cfg.engineProfile.settings or { });
       })
-      (lib.mkIf (cfg.engineProfile == null) {
+      (lib.mkIf (cfg.engineProfile == null || cfg.engine == "external") {
         services.loosh-miner.settings.LLM_BACKEND = lib.mkDefault (
           if cfg.engine == "external" then cfg.external.backend else cfg.engine
         );

@@ -259,6 +259,8 @@ let
     ];
   };
 
+  # A list that nobody may have said anything of.
+  said = name: if definitions [ name ] == [ ] then [ ] else at [ name ];
   shown = value: value.text or value;
 in
 {
@@ -277,8 +279,8 @@ in
   ) options;
 
   config = {
-    failed = map (each: each.message) (filter (each: !each.assertion) (at [ "assertions" ]));
-    warnings = if definitions [ "warnings" ] == [ ] then [ ] else at [ "warnings" ];
+    failed = map (each: each.message) (filter (each: !each.assertion) (said "assertions"));
+    warnings = said "warnings";
     miner = ours.services.loosh-miner;
     # Everything that is given to nixpkgs' modules.
     given = removeAttrs (join [ ] (definitions [ ])) [

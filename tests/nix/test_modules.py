@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from app.settings import load
-from tests.nix.evaluation import ROOT, evaluate, needs_nix, rendered_unit
+from tests.nix.evaluation import ROOT, evaluate, needs_nix, rendered_unit, run_nix
 from tests.nix.options import PAGE, declared, page
 
 pytestmark = needs_nix
@@ -185,6 +185,38 @@ def test_a_rendered_profile_is_imported(tmp_path: Path) -> None:
     plan = json.loads((golden / "2xa100-80" / "plan.json").read_text())
     assert result["miner"]["settings"]["DEFAULT_MODEL"] == plan["miner"]["DEFAULT_MODEL"]
     assert container["cmd"][0] == plan["command"][2]
+
+
+def test_the_appliance_holds_together(tmp_path: Path) -> None:
+    hosts = ROOT / "nix" / "hosts" / "appliance"
+    result = evaluate(tmp_path, f"{{ imports = [ {hosts}/configuration.nix {hosts}/hardware.nix ]; }}")
+    assert result["failed"] == []
+    given = result["given"]
+    assert given["services"]["openssh"]["settings"]["PasswordAuthentication"] is False
+    assert given["system"]["autoUpgrade"]["enable"] is False
+    assert given["hardware"]["nvidia"]["open"] is True
+    assert given["hardware"]["nvidia-container-toolkit"]["enable"] is True
+    unit = given["systemd"]["services"]["loosh-miner"]
+    assert unit["unitConfig"]["ConditionPathExists"] == result["miner"]["hotkeyFile"]
+
+
+def test_the_file_systems_are_those_of_the_disks_layout(tmp_path: Path) -> None:
+    """Disko names a partition after its disk and itself."""
+    hosts = ROOT / "nix" / "hosts" / "appliance"
+    expression = f"(import {hosts}/disko.nix {{ lib.mkDefault = given: given; }}).disko.devices.disk"
+    done = run_nix(tmp_path, "--eval", "--strict", "--json", "--expr", expression)
+    assert done.returncode == 0, done.stderr
+    disks = json.loads(done.stdout)
+    layout = {
+        partition["content"]["mountpoint"]: (
+            f"/dev/disk/by-partlabel/disk-{disk}-{name}",
+            partition["content"]["format"],
+        )
+        for disk, of in disks.items()
+        for name, partition in of["content"]["partitions"].items()
+    }
+    given = evaluate(tmp_path, f"import {hosts}/hardware.nix")["given"]["fileSystems"]
+    assert {place: (each["device"], each["fsType"]) for place, each in given.items()} == layout
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,9 @@
 {
   config,
   lib,
-  modulesPath,
   ...
 }:
 {
-  imports = [ (modulesPath + "/profiles/headless.nix") ];
-
   networking.hostName = lib.mkDefault "loosh-miner";
   networking.firewall.enable = true;
   networking.nftables.enable = true;

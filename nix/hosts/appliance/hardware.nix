@@ -10,7 +10,6 @@
   nixpkgs.hostPlatform = lib.mkDefault "x86_64-linux";
 
   boot.loader.systemd-boot.enable = lib.mkDefault true;
-  boot.loader.efi.canTouchEfiVariables = lib.mkDefault true;
   boot.initrd.availableKernelModules = [
     "ahci"
     "nvme"
