@@ -72,13 +72,14 @@ test *ARGS: _env-dev
 test-vllm *ARGS: _env-dev
     @exec .venv/bin/python -m tests.vllm "$@"
 
-# Check format, lint and types
+# Check format, lint, types, and known vulnerabilities of what the locks name
 [group('develop')]
 [no-exit-message]
 check: _env-dev
     .venv/bin/ruff format --check .
     .venv/bin/ruff check .
     .venv/bin/pyright
+    .venv/bin/python toolchain/audit.py
 
 # Format the code, fix what can be fixed safely
 [group('develop')]
@@ -133,6 +134,16 @@ nix-write: _env-dev
 [no-exit-message]
 offline-dir DIR: _env-dev
     @python3 toolchain/offline_dir.py "$1"
+
+# Write what the product is made of (CycloneDX) into dist/
+[group('maintain')]
+sbom: _env-dev
+    @exec .venv/bin/python toolchain/sbom.py
+
+# Build sdist, wheel, SBOM, container image (where buildah or docker is) and their sums into dist/
+[group('maintain')]
+release *ARGS: _env-dev
+    @exec .venv/bin/python toolchain/release.py "$@"
 
 # Remove what was made here: .venv, .tools, caches (not uv's own cache, which holds the built llama.cpp)
 [group('maintain')]
