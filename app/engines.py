@@ -39,8 +39,10 @@ def build_backend(settings: Settings, clock: Clock) -> Backend:
 
 
 def model_in_process(settings: Settings) -> str:
-    """Give the name of the model that the embedded engine serves."""
-    return settings.default_model or (settings.model_path.stem if settings.model_path else _EMBEDDED_MODEL)
+    """Give the name of the model that the embedded engine serves; DEFAULT_MODEL can only name the operator's file."""
+    if settings.model_path is None:
+        return _EMBEDDED_MODEL
+    return settings.default_model or settings.model_path.stem
 
 
 def _remote(settings: Settings, clock: Clock, dialect: Dialect, addresses: str) -> Backend:

@@ -6,6 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from app.settings_model import Settings
 
+_EMBEDDED_MODEL = "SmolLM2-135M-Instruct"
 _SSH_PORT = 22
 _PRIVATE_NAMES = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 
@@ -41,6 +42,13 @@ def _doubts(settings: Settings, explicit: Collection[str]) -> Iterator[str]:
         yield (
             f"MAX_CONCURRENT_REQUESTS={settings.max_concurrent_requests} is more than"
             f" VLLM_MAX_NUM_SEQS={settings.vllm_max_num_seqs}: the rest waits inside vLLM"
+        )
+    named = settings.default_model not in {None, _EMBEDDED_MODEL}
+    if named and settings.llm_backend == "llamacpp" and settings.model_path is None:
+        yield (
+            f"DEFAULT_MODEL={settings.default_model} is not served: LLM_BACKEND=llamacpp without MODEL_PATH serves the"
+            f" embedded {_EMBEDDED_MODEL}; `loosh-miner models` lists what there is, `models pull` and"
+            " `engine render --format miner` give the MODEL_PATH"
         )
     if settings.llm_backend != "llamacpp" and (unused := sorted(n for n in explicit if n.startswith("LLAMA_"))):
         yield f"{', '.join(unused)}: not used with LLM_BACKEND={settings.llm_backend}"

@@ -322,3 +322,10 @@ def test_the_lock_is_written_whole_through_a_link_and_by_many_at_once(tmp_path: 
     assert link.is_symlink()
     assert set(read_lock(real).weights) == set(names)
     assert [file.name for file in real.parent.iterdir()] == ["lock.json"]
+
+
+def test_an_unknown_model_is_refused_with_what_there_is_for_llama_cpp_too(tmp_path: Path) -> None:
+    done = pull(tmp_path, NOWHERE, "gpt-2", "--backend", "llamacpp", "--hardware", "none")
+    assert (done.code, "nothing to pull" in done.out) == (3, False)
+    assert "gpt-2 is in no allow-list" in done.err
+    assert "qwen2.5-7b-instruct" in done.err

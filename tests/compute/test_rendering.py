@@ -99,6 +99,22 @@ def test_gpus_that_are_not_used_are_hidden() -> None:
     assert "CUDA_VISIBLE_DEVICES" not in example().environment
 
 
+def test_the_chat_template_that_the_wheel_lacks_is_told_and_asserted() -> None:
+    start = example(Wishes(model="llama3.1-70b-instruct", token=True))
+    template = "tool_chat_template_llama3.1_json.jinja"
+    assert f"AssertPathExists=/opt/vllm/share/{template}\n" in FORMATS["systemd"](start)
+    assert any(template in note.text for note in start.profile.notes if note.code == "chat_template")
+    assert "AssertPathExists" not in FORMATS["systemd"](example())
+
+
+@pytest.mark.parametrize(("engine", "variable"), [("vllm", "VLLM_IMAGE"), ("ollama", "OLLAMA_IMAGE")])
+def test_an_image_can_be_pinned_by_its_digest(engine: Any, variable: str) -> None:  # noqa: ANN401 - a literal
+    text = FORMATS["compose"](example(Wishes(engine=engine)))
+    image: str = yaml.safe_load(text)["services"][engine]["image"]
+    assert image.startswith(f"${{{variable}:-{engine}/")
+    assert f"# {variable} pins the image" in text
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_compose_is_yaml_and_publishes_on_loopback_only(variant: str) -> None:
     services: dict[str, Any] = yaml.safe_load((FOLDER / variant / "compose.yml").read_text())["services"]

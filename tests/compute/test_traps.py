@@ -90,7 +90,15 @@ def test_a_context_under_16384_is_refused_with_the_arithmetic() -> None:
     for part in ("16384", "81920 MiB x 0.9 = 77.3 GB", "73.7 GB", "229376 bytes", "3072"):
         assert part in reason.text
     assert refused(machine(23028), Wishes(context=8192)).code == "context_too_small"
-    assert refused(machine(23028), Wishes(min_context=65536)).code == "context_too_long"
+
+
+def test_a_least_context_that_no_model_was_made_for_names_its_setting() -> None:
+    for engine in ("vllm", "ollama"):
+        wishes = msgspec.convert({"engine": engine, "min_context": 65536, "model": "qwen2.5-14b-instruct"}, Wishes)
+        reason = refused(machine(81920, (8, 0)), wishes)
+        assert reason.code == "context_too_long"
+        assert "MIN_CONTEXT_TOKENS=65536" in reason.text
+        assert "MIN_CONTEXT_TOKENS to 32768 or less" in reason.remedy
 
 
 def test_a_lower_min_context_does_not_lower_the_floor() -> None:
@@ -124,7 +132,10 @@ def test_tensor_parallel_must_divide_the_kv_heads() -> None:
 
 def test_tensor_parallel_is_a_power_of_two_of_equal_gpus() -> None:
     assert accepted(machine(81920, (8, 0), 3)).tensor_parallel == 2
-    assert "power of two" in refused(machine(81920, (8, 0), 4), Wishes(tensor_parallel=3)).text
+    for count, wished, remedy in ((8, 3, 4), (8, 5, 8), (4, 3, 4), (3, 3, 2), (2, 9, 2)):
+        reason = refused(machine(81920, (8, 0), count), Wishes(model="qwen2.5-32b-instruct", tensor_parallel=wished))
+        assert ("power of two" in reason.text) == (wished <= count)
+        assert f"TENSOR_PARALLEL_SIZE={remedy}," in reason.remedy, reason
     assert "1 equal GPUs" in refused(machine(81920, (8, 0)), Wishes(tensor_parallel=2)).text
     unequal = Hardware(
         nvidia=Nvidia(
@@ -220,7 +231,7 @@ def test_a_mig_slice_is_no_card() -> None:
 
 
 def test_an_unknown_model_is_refused_with_those_that_are_known() -> None:
-    for engine in ("vllm", "ollama"):
+    for engine in ("vllm", "ollama", "llamacpp"):
         reason = refused(machine(23028), msgspec.convert({"engine": engine, "model": "gpt-2"}, Wishes))
         assert reason.code == "unknown_model"
         assert "qwen2.5-14b-instruct" in reason.remedy
@@ -255,4 +266,5 @@ def test_llama_cpp_serves_a_model_of_the_list_from_ram() -> None:
     assert (profile.purpose, profile.context) == ("earning", 32768)
     assert refused(machine(ram_gib=8), wishes).code == "memory"
     assert refused(machine(), Wishes(engine="llamacpp", model="qwen2.5-72b-instruct-awq")).code == "weights_missing"
-    assert accepted(machine(), Wishes(engine="llamacpp", model="any name")).purpose == "development"
+    own = accepted(machine(), Wishes(engine="llamacpp", model="any name", model_path="/a/b.gguf"))
+    assert (own.purpose, own.model) == ("development", "any name")

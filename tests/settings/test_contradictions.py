@@ -66,6 +66,8 @@ THREAT_19 = [
     "http://localhost.example.com/v1",
 ]
 FINE = [
+    {"DEFAULT_MODEL": "Qwen/Qwen2.5-7B-Instruct", "MODEL_PATH": "/m.gguf"},
+    {"DEFAULT_MODEL": "SmolLM2-135M-Instruct"},
     {"API_PORT": "8001"},
     {"API_PORT": "8001", "LLM_BACKEND": "vllm", "VLLM_API_BASE": "http://10.0.0.5:8001/v1"},
     {"VLLM_API_BASE": "https://api.example.com/v1"},
@@ -118,6 +120,7 @@ def test_an_engines_password_is_not_repeated() -> None:
         ({"ENABLE_RATE_LIMITS": "false"}, "one caller can take all"),
         ({"ENABLE_LEGACY_INFERENCE": "true"}, "plain text"),
         ({"LLM_BACKEND": "vllm", "MAX_CONCURRENT_REQUESTS": "65"}, "more than VLLM_MAX_NUM_SEQS=64"),
+        ({"DEFAULT_MODEL": "org/a"}, "DEFAULT_MODEL=org/a is not served: LLM_BACKEND=llamacpp without MODEL_PATH"),
         ({"LLM_BACKEND": "vllm", "LLAMA_THREADS": "4"}, "LLAMA_THREADS: not used with LLM_BACKEND=vllm"),
     ],
 )

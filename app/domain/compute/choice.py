@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from app.domain.compute.cards import Group, best, groups, needs, owned, shards, tier_of, why_no_tier
+from app.domain.compute.cards import Group, best, groups, needs, owned, power_of_two, shards, tier_of, why_no_tier
 from app.domain.compute.catalogue import GB, AllowedModel, Catalogue, ModelFacts
 from app.domain.compute.choice_gguf import choose_llamacpp, choose_ollama
 from app.domain.compute.context import served_context
@@ -75,7 +75,8 @@ def for_model(
     if order.index(home) > order.index(tier):
         return Reasons((_above(model, home, group, catalogue),))
     facts = catalogue.model_facts[model.id]
-    wrong = tuple(_tensor_parallel_faults(model, facts, group, wishes))
+    equal = next(each for each in groups(hardware) if group.gpus[0] in each.gpus)
+    wrong = tuple(_tensor_parallel_faults(model, facts, group, equal, wishes))
     if wrong:
         return Reasons(wrong)
     reasons: list[Reason] = []
@@ -192,6 +193,12 @@ def _notes(
         )
     if facts.not_recommended:
         yield Note("not_recommended", f"{model.id} is not recommended: {facts.not_recommended}")
+    if facts.chat_template is not None:
+        yield Note(
+            "chat_template",
+            f"tools of {model.id} need vLLM's example {facts.chat_template}, which its wheel lacks: put that file from"
+            " the folder examples of vLLM's source into /opt/vllm/share (the container has it)",
+        )
     if facts.tool_call_parser is None:
         yield Note("no_tool_parser", f"vLLM reads no tool calls of {model.id}: tools go by the prompt")
     if count < len(hardware.nvidia.gpus):
@@ -202,12 +209,21 @@ def _notes(
         )
 
 
-def _tensor_parallel_faults(model: AllowedModel, facts: ModelFacts, group: Group, wishes: Wishes) -> Iterator[Reason]:
+def _near(count: int, facts: ModelFacts, equal: Group) -> int:
+    """Give the number of GPUs that works and is not under `count`, else the largest that works."""
+    most = shards(equal, facts)
+    return min(most, power_of_two(2 * count - 1))
+
+
+def _tensor_parallel_faults(
+    model: AllowedModel, facts: ModelFacts, group: Group, equal: Group, wishes: Wishes
+) -> Iterator[Reason]:
+    """Say what is wrong with the number wished for; `group` has no more cards than that, `equal` has all of them."""
     count = wishes.tensor_parallel
     if count is None:
         return
     most = facts.max_tensor_parallel or facts.kv_heads
-    remedy = f"set TENSOR_PARALLEL_SIZE={shards(group, facts)}, or leave it empty"
+    remedy = f"set TENSOR_PARALLEL_SIZE={_near(count, facts, equal)}, or leave it empty"
     if count > len(group.gpus):
         text = f"TENSOR_PARALLEL_SIZE={count}, and there are {len(group.gpus)} equal GPUs"
         yield Reason("tensor_parallel", text, remedy)

@@ -49,11 +49,11 @@ def choose_ollama(hardware: Hardware, catalogue: Catalogue, wishes: Wishes) -> E
 
 def choose_llamacpp(hardware: Hardware, catalogue: Catalogue, wishes: Wishes) -> EngineProfile | Reasons:
     """Choose for llama.cpp in the process: the operator's file, a model of the allow-list, or the embedded one."""
-    if wishes.model_path is not None:
-        return _own_file(wishes)
-    model = catalogue.find(wishes.model) if wishes.model is not None else None
+    if wishes.model_path is not None or wishes.model is None or wishes.model == EMBEDDED_MODEL:
+        return _embedded(wishes) if wishes.model_path is None else _own_file(wishes)
+    model = catalogue.find(wishes.model)
     if model is None:
-        return _embedded(wishes)
+        return Reasons((unknown_model(catalogue, wishes.model),))
     facts = catalogue.model_facts[model.id]
     for repository in model.quants.get("gguf", ()):
         if not may_download(model, repository, wishes):

@@ -21,7 +21,17 @@ def served_context(model: AllowedModel, facts: ModelFacts, tier: Tier | None, fi
     context = min(fit.tokens, facts.native_context, max(usual, floor))
     if context >= floor:
         return context
+    if facts.native_context < wishes.min_context:
+        return _over_native(model, facts, wishes.min_context)
     return next(_faults(model, facts, fit, floor, floor))
+
+
+def _over_native(model: AllowedModel, facts: ModelFacts, least: int) -> Reason:
+    return Reason(
+        "context_too_long",
+        f"MIN_CONTEXT_TOKENS={least}, and {model.id} was made for {facts.native_context} tokens",
+        f"set MIN_CONTEXT_TOKENS to {facts.native_context} or less, or DEFAULT_MODEL to a model with a longer context",
+    )
 
 
 def _faults(model: AllowedModel, facts: ModelFacts, fit: Fit, context: int, floor: int) -> Iterator[Reason]:

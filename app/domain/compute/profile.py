@@ -21,7 +21,7 @@ type ReasonCode = Literal[
 ]  # fmt: skip
 type NoteCode = Literal[
     "retired_upstream", "fp8_weight_only", "not_recommended", "unused_gpus", "no_tier", "embedded", "own_file",
-    "no_tool_parser", "slow", "licence", "tool_parser", "context_lowered",
+    "no_tool_parser", "slow", "licence", "tool_parser", "context_lowered", "chat_template",
 ]  # fmt: skip
 
 

@@ -8,6 +8,11 @@ from app.appliance.compute.rendering.plan import VLLM_VERSION, Plan
 from app.appliance.compute.rendering.words import headline, unpinned
 
 _VLLM_HOME: Final = "/var/cache/vllm"
+_IMAGES: Final = {
+    "vllm": ("VLLM_IMAGE", f"vllm/vllm-openai:v{VLLM_VERSION}"),
+    "ollama": ("OLLAMA_IMAGE", "ollama/ollama"),
+}
+"""The variable that names another image, and what stands there without it: a tag can be moved, a digest can't."""
 
 
 def as_compose(plan: Plan) -> str:
@@ -26,8 +31,13 @@ def as_compose(plan: Plan) -> str:
     if plan.profile.engine == "ollama":
         tree["volumes"] = {"ollama": {}}
     body = yaml.safe_dump(tree, sort_keys=False, width=110)
-    # Compose would take a dollar for one of its variables.
-    return "\n".join([*lines, body.replace("$", "$$")])
+    # Compose would take a dollar for one of its variables; only the image's is one.
+    body = body.replace("$", "$$")
+    for variable, image in _IMAGES.values():
+        body = body.replace(f"image: {image}\n", f"image: ${{{variable}:-{image}}}\n")
+        if image in body:
+            lines.append(f"# {variable} pins the image: {image.partition(':')[0]}@sha256:... (`podman image inspect`)")
+    return "\n".join([*lines, body])
 
 
 def container_command(plan: Plan) -> list[str]:
@@ -56,7 +66,7 @@ def container_environment(plan: Plan) -> dict[str, str]:
 def _vllm(plan: Plan) -> dict[str, Any]:
     folders = [_VLLM_HOME, *plan.folders]
     return {
-        "image": f"vllm/vllm-openai:v{VLLM_VERSION}",
+        "image": _IMAGES["vllm"][1],
         "command": container_command(plan),
         "environment": container_environment(plan),
         "devices": devices(plan),
@@ -77,7 +87,7 @@ def _vllm(plan: Plan) -> dict[str, Any]:
 
 def _ollama(plan: Plan) -> dict[str, Any]:
     environment = container_environment(plan) | {"OLLAMA_HOST": f"0.0.0.0:{plan.port}"}
-    service: dict[str, Any] = {"image": "ollama/ollama", "environment": environment}
+    service: dict[str, Any] = {"image": _IMAGES["ollama"][1], "environment": environment}
     if plan.profile.cards is not None:
         service["devices"] = devices(plan)
     return service | {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Final
 
-from app.appliance.compute.rendering.plan import Plan
+from app.appliance.compute.rendering.plan import VLLM_VERSION, Plan
 from app.appliance.compute.rendering.words import headline, unpinned
 
 _SANDBOX: Final = """\
@@ -75,6 +75,7 @@ def _unit(plan: Plan) -> str:
         f"Description=vLLM: {plan.profile.served_name}",
         "After=network.target nvidia-persistenced.service",
         "Wants=nvidia-persistenced.service",
+        *_asserts(plan),
         # However often it failed, it is tried again: nobody watches this box at night.
         "StartLimitIntervalSec=0",
         "",
@@ -104,6 +105,15 @@ def _unit(plan: Plan) -> str:
         "WantedBy=multi-user.target",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _asserts(plan: Plan) -> Iterator[str]:
+    """Let the start fail with the file's name, not with a trace of vLLM's."""
+    words = plan.command
+    if "--chat-template" in words:
+        file = PurePosixPath(words[words.index("--chat-template") + 1])
+        yield f"# vLLM's wheel lacks it: take examples/{file.name} from the source of vLLM {VLLM_VERSION}."
+        yield f"AssertPathExists={_quoted(str(file))}"
 
 
 def _command(plan: Plan) -> str:
