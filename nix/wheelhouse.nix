@@ -13,7 +13,8 @@ stdenvNoCC.mkDerivation {
     (python312.withPackages (python: [ python.pip ]))
   ];
   buildCommand = ''
-    export HOME=$TMPDIR SSL_CERT_FILE=${cacert}/etc/ssl/certs/ca-bundle.crt
+    export HOME=$TMPDIR
+    export SSL_CERT_FILE=${cacert}/etc/ssl/certs/ca-bundle.crt PIP_CERT=${cacert}/etc/ssl/certs/ca-bundle.crt
     mkdir -p $out
     PYTHON=python3.12 sh ${./fetch-wheels.sh} ${../requirements.lock} $out
   '';

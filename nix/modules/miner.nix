@@ -145,6 +145,13 @@ in
     };
     users.groups.loosh-miner = { };
 
+    # Before any unit of ours: the firewall looks into it ahead of the miner's first start.
+    systemd.tmpfiles.settings.loosh-miner.${cfg.settings.STATE_DIR}.d = {
+      user = "loosh-miner";
+      group = "loosh-miner";
+      mode = "0700";
+    };
+
     environment.systemPackages = [ command ];
 
     systemd.services.loosh-miner = {

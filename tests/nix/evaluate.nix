@@ -282,6 +282,12 @@ in
     failed = map (each: each.message) (filter (each: !each.assertion) (said "assertions"));
     warnings = said "warnings";
     miner = ours.services.loosh-miner;
+    # How the commands are made that everybody on the machine has.
+    commands =
+      if definitions [ "environment" ] == [ ] then
+        [ ]
+      else
+        map (each: each.script) (filter (each: each ? script) (at [ "environment" "systemPackages" ]));
     # Everything that is given to nixpkgs' modules.
     given = removeAttrs (join [ ] (definitions [ ])) [
       "assertions"

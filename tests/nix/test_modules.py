@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -124,6 +125,16 @@ def test_secrets_are_paths_only(tmp_path: Path) -> None:
     for name in ("loosh-miner-weights", "loosh-miner-gpu", "loosh-miner-firewall"):
         assert "LoadCredential" not in units(result)[name]["serviceConfig"]
         assert "HOTKEY_FILE" not in units(result)[name]["environment"]
+
+
+def test_the_command_of_who_administers_has_the_machines_settings(tmp_path: Path) -> None:
+    (script,) = made(tmp_path, FULL)["commands"]
+    words = shlex.split(script)
+    given = {words[at + 1]: words[at + 2] for at, word in enumerate(words) if word == "--set-default"}
+    assert given["HOTKEY_FILE"] == HOTKEY
+    assert given["STATE_DIR"] == "/var/lib/loosh-miner"
+    assert given["FIREWALL_ALLOW"] == "198.51.100.1,198.51.100.0/24"
+    assert load({**given, "HOME": str(tmp_path)}, None).settings.enable_rate_limits
 
 
 def test_the_engine_is_reached_from_this_machine_only(tmp_path: Path) -> None:
