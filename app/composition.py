@@ -9,6 +9,7 @@ import msgspec
 from app import __version__
 from app.admin_token import write_admin_token
 from app.ahead_file import AheadFile
+from app.appliance.hardware.gpu_figures import GpuWatch
 from app.clock import Clock, SystemClock
 from app.composition_calling import Calling, build_calling
 from app.domain.access import Access, RouteLimit
@@ -19,10 +20,11 @@ from app.domain.completion import Completing
 from app.domain.health import Health
 from app.domain.health_detail import AdmissionState, HealthDetail
 from app.domain.journal import Journal
+from app.domain.overview import Overviews
 from app.domain.probing import Probing
 from app.domain.reception import Reception
 from app.domain.token_rate import TokenRate
-from app.domain.validator_report import live_validators
+from app.domain.validator_report import ValidatorsReport, live_validators
 from app.engines import build_backend, embedded_parallel, model_in_process
 from app.identity import Identity
 from app.metrics import Metrics
@@ -37,6 +39,7 @@ from app.transport import openai_errors
 from app.transport.admin import AdminRoutes
 from app.transport.apps import admin_app, public_app
 from app.transport.caller import Callers
+from app.transport.dashboard_routes import DashboardRoutes
 from app.transport.failures import failure_responses
 from app.transport.gate import SourceGate
 from app.transport.listeners import Address, Listener
@@ -82,19 +85,30 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
     core = _core(loaded, identity, calling, metrics, clock)
 
     failures = failure_responses(wire.keyring, core.metrics, shape=openai_errors.shape)
+    detail = _detail(loaded, identity, core, wire, calling, clock)
+
+    def validators() -> ValidatorsReport:
+        return live_validators(calling.allow_list.validators(), wire.handshakes, wire.sessions)
+
+    token, gpus = write_admin_token(settings.state_dir), GpuWatch()
     admin_routes = AdminRoutes(
-        detail=_detail(loaded, identity, core, wire, calling, clock),
-        validators=lambda: live_validators(calling.allow_list.validators(), wire.handshakes, wire.sessions),
-        admission=core.admission,
-        metrics=core.metrics,
-        token=write_admin_token(settings.state_dir),
+        detail=detail, validators=validators, admission=core.admission, metrics=core.metrics, token=token
     )
+    overviews = _overviews(settings, core, calling, clock, detail, validators, gpus)
+    dashboard = DashboardRoutes(overviews.now, core.admission, token)
+
+    async def keep() -> None:
+        dashboard.close()
+        await calling.close()
+
     host = _LOOPBACK if identity.development else settings.api_host
     public = Listener(
         _public(loaded, identity, core, wire, calling, clock), Address(host, settings.api_port), "API_PORT"
     )
     admin = Listener(
-        admin_app([*admin_routes.handlers(), *_openai(settings, core, clock).handlers()], failures),
+        admin_app(
+            [*admin_routes.handlers(), *dashboard.handlers(), *_openai(settings, core, clock).handlers()], failures
+        ),
         Address(_LOOPBACK, settings.admin_port),
         "ADMIN_PORT",
     )
@@ -109,8 +123,11 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
         keyring=wire.keyring,
         rotate_keys=settings.fiber_enable_key_rotation,
         drain_seconds=settings.drain_timeout_seconds,
-        keepers=(calling.keep_fresh, calling.alarms.run, calling.last_answer.run, calling.challenges.run),
-        keep=calling.close,
+        keepers=(
+            *(calling.keep_fresh, calling.alarms.run, calling.last_answer.run, calling.challenges.run),
+            *(overviews.run, gpus.run),
+        ),
+        keep=keep,
         clock=clock,
         screen=screen,
         facts=_facts(loaded, identity, public, admin),
@@ -152,6 +169,28 @@ def _detail(
         )
 
     return detail
+
+
+def _overviews(
+    settings: Settings,
+    core: Core,
+    calling: Calling,
+    clock: Clock,
+    detail: Callable[[], HealthDetail],
+    validators: Callable[[], ValidatorsReport],
+    gpus: GpuWatch,
+) -> Overviews:
+    return Overviews(
+        detail=detail,
+        validators=validators,
+        challenges=calling.challenges,
+        recent=calling.recent,
+        metrics=core.metrics,
+        tokens_per_second=lambda: core.rate.tokens_per_second,
+        gpus=gpus.reading,
+        subnet=(settings.netuid, settings.subtensor_network),
+        clock=clock,
+    )
 
 
 def _core(loaded: LoadedSettings, identity: Identity, calling: Calling, metrics: Metrics, clock: Clock) -> Core:

@@ -107,6 +107,26 @@ class Metrics:
         if reason in _REPLAYS:
             self._replays.inc()
 
+    def security(self) -> dict[str, int]:
+        """What strangers and validators were refused for, since the start: the same counters as in `text`."""
+        counted = {
+            "handshakes": _count(self._handshake_ok),
+            "handshakes refused": _count(self._handshake_refused),
+            "handshakes from elsewhere": _count(self._elsewhere),
+            "replays": _count(self._replays),
+        }
+        for metric in self._refusals.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    counted[f"refused: {sample.labels['reason']}"] = int(sample.value)
+        return counted
+
     def text(self) -> bytes:
         """The metrics in Prometheus' text form."""
         return generate_latest(self.registry)
+
+
+def _count(counter: Counter) -> int:
+    return int(
+        sum(sample.value for metric in counter.collect() for sample in metric.samples if sample.name.endswith("_total"))
+    )

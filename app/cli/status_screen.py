@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from app.cli.asking import printable
-from app.cli.shown import ago, duration
+from app.domain.ages import ago, duration
 from app.domain.chain_watch import ChainReport
 from app.domain.health_detail import HealthDetail
 from app.domain.list_refresh import RefreshReport

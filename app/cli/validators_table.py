@@ -7,8 +7,8 @@ from rich.table import Table
 
 from app.admin_client import NoMiner, ask_miner
 from app.chain.list_origins import list_origins
-from app.cli.shown import ago
 from app.clock import SystemClock
+from app.domain.ages import ago
 from app.domain.source_list import merge
 from app.domain.validator_report import ValidatorReport, ValidatorsReport, kept_validators
 from app.settings import LoadedSettings

@@ -293,7 +293,7 @@ class MinerProcess:
         if self.evidence is None:
             return
         pages = [(self.port, path) for path in ("/docs", "/openapi.json", "/readyz", "/availability")]
-        pages += [(self.admin_port, path) for path in ("/metrics", "/health")]
+        pages += [(self.admin_port, path) for path in ("/metrics", "/health", "/", "/overview")]
         for port, path in pages:
             with contextlib.suppress(OSError, http.client.HTTPException):
                 self.evidence.add(path, fetch(port, path)[2])

@@ -41,8 +41,8 @@ def read() -> Answer:
     except nvml.NVMLError as error:
         return Answer(problem=str(error))
     try:
-        driver = _text(_ask(nvml, nvml.nvmlSystemGetDriverVersion))
-        cuda = _ask(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)
+        driver = written(ask(nvml, nvml.nvmlSystemGetDriverVersion))
+        cuda = ask(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)
         gpus: list[Gpu] = []
         problems: list[str] = []
         for index in range(nvml.nvmlDeviceGetCount()):
@@ -61,20 +61,20 @@ def _gpu(nvml: Any, index: int) -> Gpu:  # noqa: ANN401 - a module without types
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    ecc = _ask(nvml, nvml.nvmlDeviceGetEccMode, handle)
-    mig = _ask(nvml, nvml.nvmlDeviceGetMigMode, handle)
-    persistence = _ask(nvml, nvml.nvmlDeviceGetPersistenceMode, handle)
-    throttle = _ask(nvml, nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    ecc = ask(nvml, nvml.nvmlDeviceGetEccMode, handle)
+    mig = ask(nvml, nvml.nvmlDeviceGetMigMode, handle)
+    persistence = ask(nvml, nvml.nvmlDeviceGetPersistenceMode, handle)
+    throttle = ask(nvml, nvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
     return Gpu(
         index=index,
-        name=_text(nvml.nvmlDeviceGetName(handle)) or "",
+        name=written(nvml.nvmlDeviceGetName(handle)) or "",
         memory=int(memory.total),
         memory_free=int(memory.free),
         compute_capability=(int(major), int(minor)),
-        memory_clock_mhz=_ask(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_MEM),
-        memory_bus_bits=_ask(nvml, nvml.nvmlDeviceGetMemoryBusWidth, handle),
+        memory_clock_mhz=ask(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_MEM),
+        memory_bus_bits=ask(nvml, nvml.nvmlDeviceGetMemoryBusWidth, handle),
         ecc=bool(ecc[0]) if ecc else None,
-        ecc_uncorrected=_ask(
+        ecc_uncorrected=ask(
             nvml,
             nvml.nvmlDeviceGetTotalEccErrors,
             handle,
@@ -83,18 +83,18 @@ def _gpu(nvml: Any, index: int) -> Gpu:  # noqa: ANN401 - a module without types
         ),
         mig=bool(mig[0]) if mig else None,
         persistence=None if persistence is None else bool(persistence),
-        throttle=None if throttle is None else tuple(_throttles(int(throttle))),
-        temperature=_ask(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
+        throttle=None if throttle is None else tuple(throttles(int(throttle))),
+        temperature=ask(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
     )
 
 
-def _throttles(reasons: int) -> Iterator[str]:
+def throttles(reasons: int) -> Iterator[str]:
     for bit, name in _THROTTLES:
         if reasons & bit:
             yield name
 
 
-def _ask(nvml: Any, call: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a module without types
+def ask(nvml: Any, call: Callable[..., Any], *arguments: object) -> Any:  # noqa: ANN401 - a module without types
     """Give the answer, or None where the card or the driver does not know the question."""
     try:
         return call(*arguments)
@@ -102,7 +102,7 @@ def _ask(nvml: Any, call: Callable[..., Any], *arguments: object) -> Any:  # noq
         return None
 
 
-def _text(value: object) -> str | None:
+def written(value: object) -> str | None:
     return value.decode(errors="replace") if isinstance(value, bytes) else value if isinstance(value, str) else None
 
 

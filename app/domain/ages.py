@@ -1,4 +1,4 @@
-"""How ages and texts from outside are written on a terminal."""
+"""How lengths of time and ages are written for people."""
 
 from typing import Final
 
