@@ -102,6 +102,8 @@ in
     };
     users.groups.vllm = { };
 
+    # The units below are named after it.
+    virtualisation.oci-containers.backend = "podman";
     virtualisation.oci-containers.containers.vllm = {
       image =
         if cfg.vllm.digest != null then
