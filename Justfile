@@ -129,6 +129,24 @@ nix-write: _env-dev
     .venv/bin/python -m tests.nix.wheelhouse
     .venv/bin/python -m tests.nix.options
 
+# Make miners of the machines in ansible/inventory.yml; arguments go to ansible-playbook: --limit gpu1
+[group('appliance')]
+[no-exit-message]
+provision *ARGS: _env-dev
+    @ANSIBLE_CONFIG=ansible/ansible.cfg exec .venv/bin/ansible-playbook ansible/site.yml "$@"
+
+# Tell what `provision` would change, and change nothing (but for python3-apt, which Ansible needs to look)
+[group('appliance')]
+[no-exit-message]
+provision-check *ARGS: _env-dev
+    @ANSIBLE_CONFIG=ansible/ansible.cfg exec .venv/bin/ansible-playbook ansible/site.yml --check --diff "$@"
+
+# Try the playbooks on throw-away Debian machines (root; tests/boxes says what it takes); arguments go to pytest
+[group('develop')]
+[no-exit-message]
+test-ansible *ARGS: _env-dev
+    @exec .venv/bin/python -m pytest tests/boxes tests/ansible "$@"
+
 # Fill a directory from which a box without a way out is provisioned (miner_offline_dir): wheels and a CPython
 [group('appliance')]
 [no-exit-message]

@@ -1,4 +1,4 @@
-"""Runs the appliance's own playbooks against boxes, as an operator does: ansible-playbook over ssh, with ansible.cfg."""
+"""Runs the appliance's own playbooks against boxes, as an operator does: ansible-playbook over ssh."""
 
 import json
 import os
@@ -43,8 +43,13 @@ class Site:
         self.variables = variables
 
     def play(
-        self, book: str = "site.yml", *options: str, check: bool = False, fails: bool = False, **variables: Any
-    ) -> Played:  # noqa: ANN401 - Ansible's variables
+        self,
+        book: str = "site.yml",
+        *options: str,
+        check: bool = False,
+        fails: bool = False,
+        **variables: Any,  # noqa: ANN401 - Ansible's variables
+    ) -> Played:
         """Play a book of `ansible/`; `variables` come over all others (-e). A failure is one of the test, unless
         `fails` says that it is wanted.
         """

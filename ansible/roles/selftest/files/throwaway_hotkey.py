@@ -16,7 +16,7 @@ def main(wallet: Path) -> None:
     file = wallet / "hotkeys" / "asker"
     if not file.exists():
         make(file)
-    print(json.loads(file.read_text(encoding="utf-8"))["ss58Address"])  # noqa: T201 - what Ansible reads
+    print(json.loads(file.read_text(encoding="utf-8"))["ss58Address"])
 
 
 def make(file: Path) -> None:
