@@ -23,6 +23,7 @@ from app.cli.register import register
 from app.cli.serve import serve
 from app.cli.status import status
 from app.cli.support_bundle import support_bundle
+from app.cli.top import top
 from app.cli.validators import validators
 from app.cli.version import version
 from app.errors import ComputeFileError, FirewallRefused, MinerError, NothingFits, SettingsError, WalletError
@@ -61,6 +62,7 @@ cli.add_command(hardware)
 cli.add_command(register)
 cli.add_command(status)
 cli.add_command(validators)
+cli.add_command(top)
 cli.add_command(history)
 cli.add_command(support_bundle)
 cli.add_command(version)

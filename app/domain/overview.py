@@ -48,11 +48,11 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     health: HealthDetail
     netuid: int
     network: str
-    cells: Sequence[CellReport]
+    cells: tuple[CellReport, ...]
     hour: HourReport
     tokens_per_second: float
-    last: Sequence[ChallengeRecord]
-    validators: Sequence[ValidatorLine]
+    last: tuple[ChallengeRecord, ...]
+    validators: tuple[ValidatorLine, ...]
     security: Mapping[str, int]
     """Counters since the start, by what they count; the refusals by reason."""
     log_lost: int

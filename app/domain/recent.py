@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 import msgspec
@@ -104,11 +104,11 @@ class Recent:
         cell.unready += not ready
         cell.report = None
 
-    def last(self) -> Sequence[ChallengeRecord]:
+    def last(self) -> tuple[ChallengeRecord, ...]:
         """The last challenges, the newest first."""
         return tuple(reversed(self._last))
 
-    def cells(self) -> Sequence[CellReport]:
+    def cells(self) -> tuple[CellReport, ...]:
         """All cells of the last 24 hours, the oldest first."""
         return tuple(self._report(number) for number in self._numbers(CELLS))
 
