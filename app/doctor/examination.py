@@ -13,7 +13,7 @@ EXAMINATION_SECONDS: Final = 7.5
 _PROMISED_SECONDS: Final = 10.0
 """Of the whole process, from its start to its last line."""
 _ENDING_SECONDS: Final = 1.0
-_LEAST_SECONDS: Final = 4.8
+_LEAST_SECONDS: Final = 6.0
 """The driver's probe waits nearly that long before it can say that the driver does not answer."""
 _WORST_FIRST: Final[tuple[Status, ...]] = ("failed", "warning")
 

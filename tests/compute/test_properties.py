@@ -53,6 +53,7 @@ def built(cards: list[tuple[int, tuple[int, int], bool | None]], ram_mib: int) -
 
 @given(cards=gpus, ram_mib=memories, wishes=any_wishes)
 @example(cards=[(81920, (8, 0), None)], ram_mib=65536, wishes=Wishes(model="mixtral-8x22b-instruct", min_context=1024))
+@example(cards=[(12288, (8, 6), None)] * 2, ram_mib=1024, wishes=Wishes(engine="vllm", tensor_parallel=1))
 @settings(max_examples=250, deadline=None)
 def test_no_accepted_profile_exceeds_memory_or_has_a_context_under_16384(
     cards: list[tuple[int, tuple[int, int], bool | None]], ram_mib: int, wishes: Wishes

@@ -150,6 +150,15 @@ def test_tensor_parallel_is_a_power_of_two_of_equal_gpus() -> None:
     assert (profile.tensor_parallel, profile.cards.indices) == (1, (1,))
 
 
+def test_too_few_of_equal_gpus_make_no_tier_and_are_told() -> None:
+    two = machine(12288, (8, 6), 2)
+    assert accepted(two).tensor_parallel == 2
+    reason = refused(two, Wishes(engine="vllm", tensor_parallel=1))
+    assert reason.code == "tensor_parallel"
+    assert "TENSOR_PARALLEL_SIZE=1 this machine makes no tier" in reason.text
+    assert "TENSOR_PARALLEL_SIZE=2" in reason.remedy
+
+
 def test_quantised_layers_can_not_be_cut_into_any_number_of_parts() -> None:
     eight = machine(81559, (9, 0), 8)
     assert accepted(eight, Wishes(model="qwen2.5-14b-instruct")).tensor_parallel == 4

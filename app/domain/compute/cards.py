@@ -82,15 +82,15 @@ def shards(group: Group, facts: ModelFacts) -> int:
     return count
 
 
-def why_no_tier(catalogue: Catalogue, hardware: Hardware) -> tuple[Reason, ...]:
-    """Say of every GPU why it makes no tier; empty hands, too."""
+def why_no_tier(catalogue: Catalogue, hardware: Hardware, found: Iterable[Group]) -> tuple[Reason, ...]:
+    """Say of every GPU why it makes no tier; empty hands, too. `found` are the groups that were to make one."""
     gpus = hardware.nvidia.gpus
     if not gpus:
         seen = next((problem.text for problem in hardware.problems if problem.probe == "nvidia"), "")
         text = f"no NVIDIA GPU was found ({seen})" if seen else "no NVIDIA GPU was found"
         return (Reason("no_gpu", text, _least_words(catalogue)),)
     reasons: list[Reason] = [_cut_up(gpu) for gpu in gpus if gpu.mig]
-    reasons += [_short_of(catalogue, group) for group in groups(hardware) if tier_of(catalogue, group) is None]
+    reasons += [_short_of(catalogue, group) for group in found if tier_of(catalogue, group) is None]
     return tuple(reasons)
 
 

@@ -47,7 +47,7 @@ def choose_vllm(hardware: Hardware, catalogue: Catalogue, wishes: Wishes) -> Eng
     """Choose for vLLM: the operator's model, or of the default family the first that gets the most context."""
     found = _tier(hardware, catalogue, wishes)
     if found is None:
-        return Reasons(why_no_tier(catalogue, hardware))
+        return Reasons(tuple(_why_no_tier(hardware, catalogue, wishes)))
     tier, group = found
     if wishes.model is not None:
         model = catalogue.find(wishes.model)
@@ -93,13 +93,30 @@ def for_model(
 
 def _tier(hardware: Hardware, catalogue: Catalogue, wishes: Wishes) -> tuple[str, Group] | None:
     """Find the best tier of the machine, of as many cards as the operator wants."""
-    found = groups(hardware)
-    if wishes.tensor_parallel is not None:
-        found = tuple(Group(group.gpus[: max(1, wishes.tensor_parallel)]) for group in found)
-    chosen = best(catalogue, found)
+    chosen = best(catalogue, _wanted(hardware, wishes))
     if chosen is None or chosen[0] is None:
         return None
     return chosen[0], chosen[1]
+
+
+def _wanted(hardware: Hardware, wishes: Wishes) -> tuple[Group, ...]:
+    """Give the equal GPUs, of each kind no more than the operator wants."""
+    found = groups(hardware)
+    if wishes.tensor_parallel is None:
+        return found
+    return tuple(Group(group.gpus[: max(1, wishes.tensor_parallel)]) for group in found)
+
+
+def _why_no_tier(hardware: Hardware, catalogue: Catalogue, wishes: Wishes) -> Iterator[Reason]:
+    more = best(catalogue, groups(hardware))
+    if more is not None and more[0] is not None:
+        yield Reason(
+            "tensor_parallel",
+            f"with TENSOR_PARALLEL_SIZE={wishes.tensor_parallel} this machine makes no tier: {more[1].usable} of its"
+            f" GPUs make {more[0]}",
+            f"set TENSOR_PARALLEL_SIZE={more[1].usable}, or leave it empty",
+        )
+    yield from why_no_tier(catalogue, hardware, _wanted(hardware, wishes))
 
 
 def _repositories(model: AllowedModel, wishes: Wishes) -> Iterator[tuple[str, str]]:
