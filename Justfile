@@ -18,11 +18,11 @@ run *ARGS: _env
 challenge *ARGS: _env
     @exec .venv/bin/loosh-miner challenge "$@"
 
-# Post the miner's address on chain, and see that it is there: register --address 203.0.113.7
+# Post the miner's address on chain, and see that it is there: register --address 203.0.113.7 (a box: --limit gpu1)
 [group('run')]
 [no-exit-message]
 register *ARGS: _env
-    @exec .venv/bin/loosh-miner register "$@"
+    @case " $* " in *" --limit"[\ =]*) exec just register-box "$@" ;; *) exec .venv/bin/loosh-miner register "$@" ;; esac
 
 # Show what `register` would post, and post nothing
 [group('run')]
@@ -141,6 +141,30 @@ provision *ARGS: _env-dev
 provision-check *ARGS: _env-dev
     @ANSIBLE_CONFIG=ansible/ansible.cfg exec .venv/bin/ansible-playbook ansible/site.yml --check --diff "$@"
 
+# Bring a new release to the miner's box: drain, switch, self-challenge, else back to the one before
+[group('appliance')]
+[no-exit-message]
+upgrade *ARGS: _env-dev
+    @ANSIBLE_CONFIG=ansible/ansible.cfg exec .venv/bin/ansible-playbook ansible/upgrade.yml "$@"
+
+# Post a box's address on chain once it has answered: register-box --limit gpu1 -e register_dry_run=true
+[group('appliance')]
+[no-exit-message]
+register-box *ARGS: _env-dev
+    @ANSIBLE_CONFIG=ansible/ansible.cfg exec .venv/bin/ansible-playbook ansible/register.yml "$@"
+
+# Have the doctor look at the miner's box
+[group('appliance')]
+[no-exit-message]
+doctor-box *ARGS: _env-dev
+    @ANSIBLE_CONFIG=ansible/ansible.cfg exec .venv/bin/ansible-playbook ansible/doctor.yml "$@"
+
+# Take the appliance off a box, but for its hotkey and weights: reset --limit gpu1
+[group('appliance')]
+[no-exit-message]
+reset *ARGS: _env-dev
+    @ANSIBLE_CONFIG=ansible/ansible.cfg exec .venv/bin/ansible-playbook ansible/reset.yml "$@"
+
 # Try the playbooks on throw-away Debian machines (root; tests/boxes says what it takes); arguments go to pytest
 [group('develop')]
 [no-exit-message]
@@ -152,6 +176,11 @@ test-ansible *ARGS: _env-dev
 [no-exit-message]
 offline-dir DIR: _env-dev
     @python3 toolchain/offline_dir.py "$1"
+
+# Build the documentation's site into build/site: searchable without a network, every link checked
+[group('develop')]
+docs: _env-dev
+    @exec .venv/bin/python toolchain/docs_site.py
 
 # Write what the product is made of (CycloneDX) into dist/
 [group('maintain')]
