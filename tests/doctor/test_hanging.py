@@ -40,14 +40,18 @@ def hurried(home: Path, **given: object) -> dict[str, Any]:
     ports = {"API_PORT": free_port(), "ADMIN_PORT": free_port()}
     findings = run_examination(home, **{**ports, **given})
     assert time.monotonic() - began < GENEROUS
-    for _ in range(3):  # a machine that is busy with something else may cut anything, but not every time
-        cut = [finding for finding in findings.values() if "no result within" in finding["what"]]
-        if {finding["section"] for finding in cut} <= {"chain", "network"}:
+    for _ in range(2):  # a machine that is busy with something else may cut anything, but not every time
+        if not cut_short(findings):
             break
         findings = run_examination(home, **{**ports, **given})
-    # On a crowded machine the reading of the chain is cut, too; what stands on nothing that hangs never is.
-    assert {finding["section"] for finding in cut} <= {"chain", "network"}, cut
+    assert not cut_short(findings)
     return findings
+
+
+def cut_short(findings: dict[str, Any]) -> list[str]:
+    """Checks that did not end; on a crowded machine the reading of the chain is one of them."""
+    cut = {code: finding["section"] for code, finding in findings.items() if "no result within" in finding["what"]}
+    return [code for code, section in cut.items() if section not in {"chain", "network"}]
 
 
 def test_a_hanging_ollama(tmp_path: Path, silent: int) -> None:
