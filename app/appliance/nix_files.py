@@ -42,8 +42,8 @@ def profiles() -> str:
 
 
 def settings() -> str:
-    """Build nix/settings.json: each setting's text, and whether it is a secret and so never belongs into the store."""
-    return _json({spec.name: {"secret": spec.secret, "text": spec.about.text} for spec in specs()})
+    """Build nix/settings.json: all settings, and whether each is a secret and so never belongs into the store."""
+    return _json({spec.name: {"secret": spec.secret} for spec in specs()})
 
 
 def write(root: Path) -> None:
