@@ -1,0 +1,1 @@
+"""A flat apt repository of packages with NVIDIA's names and versions, and next to nothing in them."""
