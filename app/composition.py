@@ -1,8 +1,10 @@
 """The composition root: the only place that knows all parts, and how they are put together from the settings."""
 
+import asyncio
 import os
-from collections.abc import Callable, Mapping
-from typing import Final
+import shutil
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -14,6 +16,8 @@ from app.clock import Clock, SystemClock
 from app.composition_calling import Calling, build_calling
 from app.domain.access import Access, RouteLimit
 from app.domain.admission import Admission
+from app.domain.alarms import Alarm
+from app.domain.alerting import Alerting, troubles
 from app.domain.answering import Answering, GenerationDefaults
 from app.domain.backend import Backend
 from app.domain.completion import Completing
@@ -45,6 +49,7 @@ from app.transport.gate import SourceGate
 from app.transport.listeners import Address, Listener
 from app.transport.openai_routes import OpenAiRoutes
 from app.transport.public import AnswerTimes, PublicRoutes
+from app.webhook import Webhook
 
 _PROBE_RETRY_SECONDS: Final = 0.5
 _LOOPBACK: Final = "127.0.0.1"
@@ -125,7 +130,7 @@ def build(loaded: LoadedSettings, identity: Identity, screen: ServeScreen) -> Mi
         drain_seconds=settings.drain_timeout_seconds,
         keepers=(
             *(calling.keep_fresh, calling.alarms.run, calling.last_answer.run, calling.challenges.run),
-            *(overviews.run, gpus.run),
+            *(overviews.run, gpus.run, *_alerting(settings, identity, detail, clock)),
         ),
         keep=keep,
         clock=clock,
@@ -169,6 +174,24 @@ def _detail(
         )
 
     return detail
+
+
+def _alerting(
+    settings: Settings, identity: Identity, detail: Callable[[], HealthDetail], clock: Clock
+) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+    """What sends alerts, where there is somewhere to send them."""
+    if settings.alert_webhook_url is None:
+        return ()
+
+    async def look() -> Sequence[Alarm]:
+        try:
+            free = (await asyncio.to_thread(shutil.disk_usage, settings.state_dir)).free
+        except OSError:
+            free = None
+        return troubles(detail(), free)
+
+    webhook = Webhook(settings.alert_webhook_url, settings.alert_webhook_secret, clock)
+    return (Alerting(look, webhook, identity.hotkey.ss58, clock).run,)
 
 
 def _overviews(

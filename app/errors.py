@@ -10,6 +10,7 @@
     │   └── FirewallRefused      loading would lock validators out; the rules in force stay as they are
     ├── ComputeFileError         min_compute.yml, a recording or models.lock.json can't be used: file, place, value
     ├── NothingFits              no engine profile is possible on this machine, with the arithmetic
+    ├── AlertError               an alert was not taken by ALERT_WEBHOOK_URL
     ├── StateError               what is kept in STATE_DIR can't be read: which file, what to do
     ├── DownloadError            weights could not be fetched, or are not what they should be
     ├── BackendError             the engine did not do its part
@@ -91,6 +92,10 @@ class NothingFits(MinerError):
 
 class DownloadError(MinerError):
     """Weights could not be fetched, or are not what they should be; says what to do."""
+
+
+class AlertError(MinerError):
+    """An alert was not taken by the address that it was sent to."""
 
 
 class StateError(MinerError):

@@ -19,6 +19,7 @@ def contradictions(settings: Settings, explicit: Collection[str]) -> tuple[str, 
         *_engine(settings),
         *_answering(settings, explicit),
         *_callers(settings),
+        *_alerts(settings),
     )
 
 
@@ -34,6 +35,8 @@ def _doubts(settings: Settings, explicit: Collection[str]) -> Iterator[str]:
         yield "ENABLE_VALIDATOR_WHITELIST=false: any hotkey is answered"
     if settings.allow_plain_challenge_api:
         yield "ALLOW_PLAIN_CHALLENGE_API=true: anybody on the way to the Challenge API can forge the list of validators"
+    if settings.alert_webhook_url is not None and settings.alert_webhook_secret is None:
+        yield "ALERT_WEBHOOK_URL without ALERT_WEBHOOK_SECRET: who receives alerts can't tell them from forged ones"
     if not settings.enable_rate_limits:
         yield "ENABLE_RATE_LIMITS=false: one caller can take all of the miner's time"
     if settings.enable_legacy_inference:
@@ -178,6 +181,17 @@ def _callers(settings: Settings) -> Iterator[str]:
             "CHALLENGE_API_URL: is plain HTTP, and anybody on the way could forge the list of validators:"
             " use https://, or set ALLOW_PLAIN_CHALLENGE_API=true"
         )
+
+
+def _alerts(settings: Settings) -> Iterator[str]:
+    """Never show the address: it often holds a token."""
+    if settings.alert_webhook_url is None:
+        return
+    url = _url(settings.alert_webhook_url.reveal(), {"http", "https"})
+    if url is None:
+        yield "ALERT_WEBHOOK_URL: is no web address: use https://host/path"
+    elif url.scheme == "http" and not _is_private(url.hostname or ""):
+        yield "ALERT_WEBHOOK_URL: is plain HTTP to a public address, others could read and forge alerts: use https://"
 
 
 def _url(text: str, schemes: set[str]) -> SplitResult | None:

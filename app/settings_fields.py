@@ -32,6 +32,7 @@ Group = Literal[
     "vLLM's own options",
     "Fiber",
     "Rate limits",
+    "Alerts",
     "Logs and state",
 ]
 

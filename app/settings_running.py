@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+from app.secret import Secret
 from app.settings_engine import EngineSettings
 from app.settings_fields import About, RateLimit
 
@@ -39,6 +40,14 @@ class RunningSettings(EngineSettings, frozen=True, kw_only=True):
     rate_limit_strangers: Annotated[
         int, About("Rate limits", "Requests a minute and route of all unknown addresses together.", ge=1, le=1_000_000)
     ] = 6000
+
+    # Alerts
+    alert_webhook_url: Annotated[
+        Secret[str] | None, About("Alerts", "Where alerts are posted, as JSON (http:// or https://).", unset="none")
+    ] = None
+    alert_webhook_secret: Annotated[
+        Secret[str] | None, About("Alerts", "Signs each alert (HMAC-SHA256, X-Loosh-Signature).", unset="none")
+    ] = None
 
     # Logs and state
     log_level: Annotated[

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, override
 import click
 from rich_click import RichGroup
 
+from app.cli.alert import alert
 from app.cli.challenge import challenge
 from app.cli.config import config
 from app.cli.doctor import doctor
@@ -64,6 +65,7 @@ cli.add_command(status)
 cli.add_command(validators)
 cli.add_command(top)
 cli.add_command(history)
+cli.add_command(alert)
 cli.add_command(support_bundle)
 cli.add_command(version)
 

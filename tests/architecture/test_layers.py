@@ -54,6 +54,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
         )
     },
     "web": set(),
+    "webhook": {"domain", "clock", "secret"},
     "errors": set(),
     "clock": set(),
     "secret": set(),
