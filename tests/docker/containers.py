@@ -95,11 +95,16 @@ def _base() -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         fresh = cache / "debian-trixie-slim.new.tar"
         without = [f"--dpkgopt=path-exclude={path}" for path in SLIM]
-        run(
-            "mmdebstrap", "--variant=minbase", *without, "trixie", fresh, "deb http://deb.debian.org/debian trixie main"
-        )
+        run("mmdebstrap", "--variant=minbase", *without, "trixie", fresh, f"deb {_mirror()} trixie main")
         fresh.replace(made)
     return made
+
+
+def _mirror() -> str:
+    """Where this machine itself has Debian's packages from."""
+    kinds = run("apt-get", "indextargets", "--format", "$(CREATED_BY) $(RELEASE) $(REPO_URI)").splitlines()
+    split = [line.split() for line in kinds]
+    return next(uri for made_by, release, uri in split if made_by == "Packages" and release.isalpha())
 
 
 def _fill_cache() -> None:
