@@ -147,6 +147,30 @@ def test_a_module_that_dkms_could_not_build_is_seen_although_apt_is_content(box:
     assert f"apt install linux-headers-{KERNELS[0]}" in told.said
 
 
+def test_the_fabric_manager_comes_in_the_drivers_very_version(box: Box, play: RolePlay) -> None:
+    box.sh("touch /etc/stub/fabric && systemctl restart stub-hardware")
+    done = play("nvidia_driver")
+    assert not done.failed, done.output
+    # 580.105.08 is newer and in the same repository.
+    assert installed(box, "nvidia-fabricmanager-580") == f"{NEW}-1"
+    assert box.sh("systemctl is-active nvidia-fabricmanager").stdout.strip() == "active"
+    # One that something else put in its place.
+    box.write("/usr/local/sbin/nv-fabricmanager", "#!/bin/sh\necho 'Fabric Manager version is : 580.105.08'\n", 0o755)
+    try:
+        mixed = play("nvidia_driver")
+    finally:
+        box.sh("rm /usr/local/sbin/nv-fabricmanager")
+    assert mixed.failed
+    assert f"The fabric manager is Fabric Manager version is : 580.105.08 and the driver {NEW}" in mixed.said
+
+
+def test_a_driver_without_a_fabric_manager_of_its_version_is_refused(box: Box, play: RolePlay) -> None:
+    box.sh("touch /etc/stub/fabric && systemctl restart stub-hardware")
+    told = play("nvidia_driver", nvidia_driver_version=OLD)
+    assert told.failed
+    assert f"nvidia-fabricmanager-580 is not to be had in the driver's version {OLD}" in told.said
+
+
 def test_secure_boot_is_refused_before_anything_changes(box: Box, play: RolePlay) -> None:
     variable = f"{EFIVARS}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
     box.write(variable, b"\x06\x00\x00\x00\x01")
