@@ -1,7 +1,7 @@
 """What a soak is judged by: memory and descriptors over time, and the account of the challenges."""
 
 from itertools import pairwise
-from statistics import median
+from statistics import median, median_low
 from typing import Final
 
 import msgspec
@@ -53,10 +53,10 @@ class Figures(msgspec.Struct, kw_only=True):
 
     @property
     def descriptor_growth(self) -> int:
-        """By how many the least number of descriptors in the second half is over that in the first."""
+        """By how many the usual number of descriptors in the second half is over that in the first."""
         counts = [one.descriptors for one in self.steady]
         half = len(counts) // 2
-        return min(counts[half:]) - min(counts[:half]) if half else 0
+        return median_low(counts[half:]) - median_low(counts[:half]) if half else 0
 
     def faults(self) -> list[str]:
         """What must not be, in words; none when all is well."""

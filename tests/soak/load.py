@@ -16,6 +16,8 @@ from tests.miner.process import MinerProcess
 from tests.miner.validator import KEY_EXCHANGE, OK, UNAUTHORIZED, Hotkey, Session, Validator, challenge
 
 GIVE_UP_SECONDS: Final = 90.0
+IDLE_SECONDS: Final = 5.0
+"""As validators' HTTP client: an older connection is not used again (the miner closes it after 10 s)."""
 SERVER_ERROR: Final = 500
 UNAVAILABLE: Final = 503
 KIB: Final = 1024
@@ -68,6 +70,7 @@ class Asker:
         self.session: Session | None = None
         self.connection: Connection | None = None
         self.dice = random.Random(self.hotkey.ss58)
+        self.used = 0.0
         self.dying = False
         """The miner is being stopped or killed: what is sent from now on may find nobody."""
 
@@ -94,6 +97,8 @@ class Asker:
 
     async def _once(self) -> None:
         """One challenge, with a handshake before it where there is no session."""
+        if time.monotonic() - self.used > IDLE_SECONDS:
+            self._hang_up()
         connection = self.connection
         if connection is None or connection.closed.done():
             connection = self.connection = await Connection.open(self.miner.port)
@@ -106,7 +111,8 @@ class Asker:
         token = self.session.seal(challenge(f"mark-{mark} {filler}", **more))
         began = time.monotonic()
         reply = await connection.request("POST", "/fiber/challenge", token, self.session.headers)
-        seconds = time.monotonic() - began
+        self.used = time.monotonic()
+        seconds = self.used - began
         if reply.status == OK:
             self._answered(reply, self.session, mark if echo and self.scene.step == step else None, seconds)
         elif reply.status == UNAUTHORIZED:
