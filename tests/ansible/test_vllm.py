@@ -41,7 +41,7 @@ OLLAMA = """#!/bin/sh
 here=$(dirname "$(dirname "$0")")
 cd "$here/lib/ollama"
 sleep infinity | exec /opt/vllm/bin/python -m tests.stubs.ollama --empty --model %s --host "${OLLAMA_HOST%%:*}" \\
-  --port "${OLLAMA_HOST##*:}" --context "${STUB_CONTEXT:-$OLLAMA_CONTEXT_LENGTH}" --keep-alive="$OLLAMA_KEEP_ALIVE"
+  --port "${OLLAMA_HOST##*:}" --context "${STUB_CONTEXT:-$OLLAMA_CONTEXT_LENGTH}" --keep-alive="${OLLAMA_KEEP_ALIVE}s"
 """
 # The box has no card: the app's answers for a recorded machine are played back, just as it gave them here.
 APP = """#!/bin/sh
@@ -286,3 +286,35 @@ def test_the_image_is_run_by_its_digest_with_the_same_start(box: Box, served: Ro
     finally:
         box.sh("rm /usr/bin/podman")
         assert not served("vllm").failed
+
+
+def test_ollama_serves_with_the_context_that_the_miner_counts_on(box: Box, served: RolePlay, given: Path) -> None:
+    tarball = given / "ollama-linux-amd64.tgz"
+    digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
+    wrong = served("ollama", ollama_release_src=str(tarball), ollama_release_sha256="0" * 64)
+    assert wrong.failed
+    assert "nothing was unpacked" in wrong.said
+    assert "sha256sum.txt" in served("ollama").said
+
+    tried = served("ollama", check=True, ollama_release_src=str(tarball), ollama_release_sha256=digest)
+    assert not tried.failed, tried.output
+    done = served("ollama", ollama_release_src=str(tarball), ollama_release_sha256=digest)
+    assert not done.failed, done.output
+    assert box.sh("ss -Hltn 'sport = :11434' | awk '{print $4}'").stdout.strip() == "127.0.0.1:11434"
+    assert "OLLAMA_CONTEXT_LENGTH=32768" in box.sh("systemctl show ollama -p Environment").stdout
+    found = re.search(
+        r"Overall exposure level for ollama.service: ([\d.]+)",
+        box.sh("systemd-analyze security --offline=true --no-pager /etc/systemd/system/ollama.service").stdout,
+    )
+    assert found
+    assert float(found[1]) <= 2.5
+    again = served("ollama", ollama_release_src=str(tarball), ollama_release_sha256=digest)
+    assert not again.failed, again.output
+    assert again.changed == 0, again.output
+
+    # As with a Modelfile of its own: what was loaded counts, not what was asked for.
+    box.write("/etc/systemd/system/ollama.service.d/zz.conf", "[Service]\nEnvironment=STUB_CONTEXT=4096\n")
+    box.sh("systemctl daemon-reload && systemctl restart ollama")
+    short = served("ollama", ollama_release_src=str(tarball), ollama_release_sha256=digest)
+    assert short.failed
+    assert "with a context of 4096 and not 32768: longer prompts would be cut without a word" in short.said
