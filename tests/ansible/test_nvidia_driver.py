@@ -1,5 +1,6 @@
 """The role `nvidia_driver` on its real path: apt, a signed repository, units, reboots; the kernel's part is played."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,12 +8,16 @@ import pytest
 
 from tests.ansible.role_play import RolePlay
 from tests.ansible.stub_apt.nvidia import HARDWARE, KERNELS, NEW, OLD, UBUNTU, nvidia_packages
-from tests.ansible.stub_apt.repository import build, end_agent, sign
+from tests.ansible.stub_apt.repository import TOOLS, build, end_agent, sign
 from tests.boxes.boxes import Box, Boxes, why_not
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+    pytest.mark.skipif(
+        any(shutil.which(tool) is None for tool in TOOLS),
+        reason=f"the stub repository needs {TOOLS}: apt install gnupg",
+    ),
     pytest.mark.timeout(1200),
 ]
 
