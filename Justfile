@@ -165,11 +165,11 @@ doctor-box *ARGS: _env-dev
 reset *ARGS: _env-dev
     @ANSIBLE_CONFIG=ansible/ansible.cfg exec .venv/bin/ansible-playbook ansible/reset.yml "$@"
 
-# Try the playbooks on throw-away Debian machines (root; tests/boxes says what it takes); arguments go to pytest
+# Try playbooks and each role on throw-away Debian machines (root; tests/boxes says what it takes); arguments go to pytest
 [group('develop')]
 [no-exit-message]
 test-ansible *ARGS: _env-dev
-    @exec .venv/bin/python -m pytest tests/boxes tests/ansible "$@"
+    @BOXES=all exec .venv/bin/python -m pytest tests/boxes tests/ansible "$@"
 
 # Fill a directory from which a box without a way out is provisioned (miner_offline_dir): wheels and a CPython
 [group('appliance')]

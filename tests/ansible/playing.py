@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 from tests.boxes.boxes import Box
 
 ROOT: Final = Path(__file__).parents[2]
 ANSIBLE: Final = ROOT / "ansible"
+EACH_ROLE: Final = pytest.mark.skipif(
+    os.environ.get("BOXES") != "all", reason="NOT RUN: one role after the other takes long: ./justw test-ansible"
+)
+"""For tests of a single role; the whole way from bare box to answer is in the plain suite."""
 _RECAP: Final = re.compile(r"^(\S+)\s*: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ansible.playing import EACH_ROLE
 from tests.ansible.role_play import RolePlay
 from tests.ansible.stub_apt.nvidia import HARDWARE, KERNELS, NEW, OLD, UBUNTU, nvidia_packages
 from tests.ansible.stub_apt.repository import TOOLS, build, end_agent, sign
@@ -13,6 +14,7 @@ from tests.boxes.boxes import Box, Boxes, why_not
 
 pytestmark = [
     pytest.mark.slow,
+    EACH_ROLE,
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
     pytest.mark.skipif(
         any(shutil.which(tool) is None for tool in TOOLS),

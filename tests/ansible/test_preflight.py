@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.ansible.playing import Site
+from tests.ansible.playing import EACH_ROLE, Site
 from tests.boxes.boxes import Boxes, why_not
 
 pytestmark = [
     pytest.mark.slow,
+    EACH_ROLE,
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
     pytest.mark.timeout(1200),
 ]

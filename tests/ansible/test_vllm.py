@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ansible.playing import EACH_ROLE
 from tests.ansible.role_play import RolePlay
 from tests.ansible.stub_vllm import wheelhouse
 from tests.boxes.boxes import Box, Boxes, why_not
@@ -18,6 +19,7 @@ from tests.cli.command import run
 
 pytestmark = [
     pytest.mark.slow,
+    EACH_ROLE,
     pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
     pytest.mark.timeout(1200),
 ]
