@@ -194,7 +194,8 @@ async def test_cancel_while_waiting_for_a_slot() -> None:
 
 async def test_hard_cut_ends_with_the_text_so_far(backend: LlamaLocalBackend) -> None:
     cut = time.monotonic() + 1.5
-    answer = await ask(backend, "Tell me a very long story.", max_tokens=4000, hard_cut=cut)
+    text = "Write a very long story about the sea and all who live on it."  # greedy it is over a thousand tokens long
+    answer = await ask(backend, text, max_tokens=4000, temperature=0.0, hard_cut=cut)
     assert time.monotonic() - cut < CANCEL_SECONDS
     assert answer.last.finish == "length"
     assert 0 < answer.last.completion_tokens < 4000
