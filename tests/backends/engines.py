@@ -62,7 +62,7 @@ async def text_of(backend: Backend, generation: Generation) -> str:
     return draft.text()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> float:
+async def until(condition: Callable[[], bool], seconds: float = 30) -> float:
     """Wait for it; gives how long it took."""
     began = time.monotonic()
     while not condition():

@@ -194,7 +194,10 @@ async def test_a_prompt_over_the_context_is_refused_by_name(validator: Validator
     assert "context" in reply.detail
 
 
-async def test_many_hostile_connections_leave_no_descriptors(miner: MinerProcess, new_validator: NewValidator) -> None:
+async def test_many_hostile_connections_leave_no_descriptors(
+    miner: MinerProcess, new_validator: NewValidator, engine: StubEngine
+) -> None:
+    engine.behave(text="well")
     made = await new_validator(miner)
     await made.shake()
     await made.ask("warm")
