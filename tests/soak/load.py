@@ -73,6 +73,8 @@ class Asker:
         self.used = 0.0
         self.dying = False
         """The miner is being stopped or killed: what is sent from now on may find nobody."""
+        self.stopping = False
+        """It was just told to stop: it may refuse connections, but answers what it took."""
 
     async def run(self) -> None:
         """Ask until the scene is over."""
@@ -89,7 +91,8 @@ class Asker:
     async def _broken(self, error: Exception) -> None:
         """Count a challenge that got no reply, unless the miner was not there to be asked."""
         self._hang_up()
-        if self.dying:
+        # A miner that was just told to stop takes no new connection: nothing was accepted. What it took, it answers.
+        if self.dying or (self.stopping and isinstance(error, ConnectionRefusedError)):
             self.account.killed += 1
             await asyncio.sleep(0.2)
         else:

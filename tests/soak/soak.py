@@ -247,6 +247,8 @@ class Soak:
             await asyncio.to_thread(self.mortal.kill)
         else:
             self.stops += 1
+            for asker in self.mortal_askers:
+                asker.stopping = True
             self.mortal.signal(signal.SIGTERM)
             await asyncio.sleep(0.05)
             self._dying(now=True)
@@ -260,7 +262,7 @@ class Soak:
 
     def _dying(self, *, now: bool) -> None:
         for asker in self.mortal_askers:
-            asker.dying = now
+            asker.dying, asker.stopping = now, False
 
     async def _rest(self) -> None:
         """No load for a moment, and a look at the steady miner."""
