@@ -18,7 +18,7 @@ class Sample(msgspec.Struct, frozen=True):
 
     at: float
     """Seconds since the start."""
-    pss: int
+    anonymous: int
     descriptors: int
 
 
@@ -49,7 +49,7 @@ class Figures(msgspec.Struct, kw_only=True):
     @property
     def memory_slope(self) -> float | None:
         """Megabytes an hour; None with too few samples."""
-        return slope([(one.at / HOUR, one.pss / MEGA) for one in self.steady])
+        return slope([(one.at / HOUR, one.anonymous / MEGA) for one in self.steady])
 
     @property
     def descriptor_growth(self) -> int:
@@ -90,8 +90,8 @@ def as_text(figures: Figures) -> str:
     grown = figures.memory_slope
     told = "too few samples" if grown is None else f"{grown:+.2f} MB an hour"
     steady = figures.steady or figures.samples
-    ends = f", {steady[0].pss / MEGA:.1f} to {steady[-1].pss / MEGA:.1f} MB" if steady else ""
-    steps = max((abs(b.pss - a.pss) / MEGA for a, b in pairwise(steady)), default=0.0)
+    ends = f", {steady[0].anonymous / MEGA:.1f} to {steady[-1].anonymous / MEGA:.1f} MB" if steady else ""
+    steps = max((abs(b.anonymous - a.anonymous) / MEGA for a, b in pairwise(steady)), default=0.0)
     lines = [
         f"{figures.seconds / 60:.1f} min, {figures.cycles} cycles, {figures.stops} stops, {figures.kills} kills",
         f"answered {figures.answered}, the slowest after {figures.slowest_seconds:.1f} s",

@@ -270,12 +270,12 @@ class Soak:
         self.scene.pause.clear()
         self.scene.step = "rest"
         await asyncio.sleep(8 * self.plan.unit)
-        pss, descriptors = self.steady.pss(), self.steady.fds()
-        self.samples.append(Sample(time.monotonic() - self.began, pss, descriptors))
+        anonymous, descriptors = self.steady.anonymous(), self.steady.fds()
+        self.samples.append(Sample(time.monotonic() - self.began, anonymous, descriptors))
         account = self.account
         self.say(
             f"{(time.monotonic() - self.began) / 60:6.1f} min  {account.answered} answered, {len(account.lost)} lost, "
-            f"{len(account.late)} late, {pss / 1e6:.1f} MB, {descriptors} descriptors"
+            f"{len(account.late)} late, {anonymous / 1e6:.1f} MB, {descriptors} descriptors"
         )
         self.scene.pause.set()
 
