@@ -86,13 +86,7 @@ def cpu_seconds(pid: int) -> float:
 
 def pss_bytes(pid: int) -> int:
     """Memory of a process tree, shared pages counted by their share."""
-    total = 0
-    for process in tree(pid):
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) * 1024
-    return total
+    return _rollup_bytes(pid, "Pss:")
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -101,11 +95,16 @@ def anonymous_bytes(pid: int) -> int:
     Pages of libraries are left out: a process' share of them moves by megabytes whenever another one that uses the same
     libraries starts or ends.
     """
+    return _rollup_bytes(pid, "Pss_Anon:", "SwapPss:")
+
+
+def _rollup_bytes(pid: int, *fields: str) -> int:
+    """These fields of smaps_rollup (proc(5), in kB), over a process tree."""
     total = 0
     for process in tree(pid):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
-                if line.startswith(("Pss_Anon:", "SwapPss:")):
+                if line.startswith(fields):
                     total += int(line.split()[1]) * 1024
     return total
 

@@ -19,6 +19,7 @@ class Sample(msgspec.Struct, frozen=True):
     at: float
     """Seconds since the start."""
     anonymous: int
+    """Bytes of memory that no file stands behind."""
     descriptors: int
 
 
